@@ -1,0 +1,169 @@
+"""What a probe is, and the bench it works on.
+
+A probe answers one question about one subject. It is a generator: it yields findings and facts, and ends in one of
+three ways: it returns (ran), raises `CannotRun` (skipped, with the reason) or raises anything else (crashed). What it
+yielded before is kept in all three.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+from wirecheck.codes import CODES
+from wirecheck.schema import (
+    Evidence,
+    Fact,
+    Finding,
+    Level,
+    MemoryEstimate,
+    Policy,
+    Scalar,
+    Severity,
+    Subject,
+    TrainSpec,
+    WireSpec,
+)
+from wirecheck.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+    from wirecheck.zoo import Twin
+
+Yielded = Finding | Fact | MemoryEstimate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """One question, the codes that may answer it, and how far the answer reaches."""
+
+    name: str
+    question: str
+    scope: Literal["model", "pair"]
+    level: Level
+    """The rung every claim of this probe stands on."""
+    codes: tuple[str, ...]
+    """Codes it may emit; another one makes the run a crash."""
+    needs: Literal["files", "torch", "weights", "gpu"]
+    """What it takes: `files` probes run without loading torch."""
+    requires: tuple[str, ...] = ()
+    """Probes (of the same subject, or of both models) that must have run."""
+    moot_after: tuple[str, ...] = ()
+    """Codes whose block leaves nothing to ask here."""
+    run: Callable[..., Iterator[Yielded]]
+
+
+@dataclass
+class _Bench:
+    """What every probe gets: what the user asked for, and the way to write down what it saw."""
+
+    wire: WireSpec
+    train: TrainSpec
+    policy: Policy
+    seed: int
+
+    @property
+    def subject(self) -> Subject:
+        raise NotImplementedError
+
+    def found(
+        self,
+        code: str,
+        claim: str,
+        *evidence: Evidence,
+        severity: Severity | None = None,
+        remedy: str | None = None,
+    ) -> Finding:
+        """A finding of `code`; severity and remedy are the table's unless said otherwise."""
+        entry = CODES[code]
+        severity = severity or entry.severity
+        needed = severity in (Severity.WARN, Severity.BLOCK)
+        return Finding(
+            code=code,
+            name=entry.name,
+            severity=severity,
+            subject=self.subject,
+            claim=claim,
+            evidence=evidence,
+            remedy=(remedy or entry.remedy) if needed else remedy,
+        )
+
+    def ok(self, code: str, claim: str, *evidence: Evidence) -> Finding:
+        """The check behind `code` was made and is sound: the claim says what holds."""
+        return self.found(code, claim, *evidence, severity=Severity.OK)
+
+    def fact(self, key: str, value: Scalar, level: Level, source: str) -> Fact:
+        """One figure for the report."""
+        return Fact(key=key, subject=self.subject, value=value, level=level, source=source)
+
+
+@dataclass
+class ModelBench(_Bench):
+    """One model on the bench; what is costly is made on first use and kept."""
+
+    side: Literal["a", "b"]
+    snapshot: Snapshot
+
+    @property
+    def subject(self) -> Subject:
+        """The side this model stands on."""
+        return self.side
+
+    @cached_property
+    def config(self) -> PretrainedConfig:
+        """The config as the installed transformers class reads it (loads torch)."""
+        from wirecheck import zoo
+
+        return zoo.load_config(self.snapshot, trust_remote_code=self.policy.trust_remote_code)
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer as `AutoTokenizer` makes it from the snapshot's files (loads torch)."""
+        from wirecheck import zoo
+
+        return zoo.load_tokenizer(self.snapshot, trust_remote_code=self.policy.trust_remote_code)
+
+    @cached_property
+    def skeleton(self) -> PreTrainedModel:
+        """The real class at full shape on the meta device: names and shapes, no data."""
+        from wirecheck import zoo
+
+        return zoo.skeleton(self.config)
+
+    @cached_property
+    def twin(self) -> Twin:
+        """The same class, tiny, random, seeded, float32, frozen, in eval mode."""
+        from wirecheck import zoo
+
+        return zoo.twin(self.config, seed=self.seed)
+
+    @cached_property
+    def weights(self) -> PreTrainedModel:
+        """The real weights in the run's dtype, frozen, in eval mode. Raises CannotRun where not on disk or too large."""
+        from wirecheck import zoo
+
+        return zoo.load_weights(self.snapshot, dtype=self.train.dtype, trust_remote_code=self.policy.trust_remote_code)
+
+
+@dataclass
+class PairBench(_Bench):
+    """Both models on the bench, for what only shows when they are wired together."""
+
+    a: ModelBench
+    b: ModelBench
+    facts: tuple[Fact, ...] = field(default=())
+    """Everything the model probes established, both sides."""
+
+    @property
+    def subject(self) -> Subject:
+        """Findings here speak of the pair."""
+        return "pair"
+
+    def value(self, side: Literal["a", "b"], key: str) -> Scalar:
+        """The strongest established value of a model's fact; None where no probe established it."""
+        named = [f for f in self.facts if f.subject == side and f.key == key]
+        strongest = max(named, key=lambda f: f.level.rank, default=None)
+        return None if strongest is None else strongest.value

@@ -1,0 +1,1 @@
+"""The registry: every probe there is, in the order they run. Two literal tuples, nothing registers itself."""
