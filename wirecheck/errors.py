@@ -2,6 +2,7 @@
 
     WirecheckError                       5   (never raised itself)
     |-- UsageError                       2   a wrong argument or a wirecheck.toml that does not validate
+    |-- Interrupted                    130   Ctrl-C
     `-- CouldNotCheck                    4   nothing can be said about the models
         |-- ModelNotFound                    HUB01: repository, folder, file or revision
         |-- ModelGated                       HUB02: terms to accept, or a token to give
@@ -56,6 +57,16 @@ class HubUnreachable(CouldNotCheck):
 
 class OutputNotWritten(CouldNotCheck):
     """A result could not be written to disk; nothing half-written is left behind."""
+
+
+class Interrupted(WirecheckError):
+    """Ctrl-C in the middle of a check; `partial` is what was established before it."""
+
+    exit_code = 130
+
+    def __init__(self, partial: object) -> None:
+        super().__init__("interrupted before the end: nothing is certified")
+        self.partial = partial
 
 
 class CannotRun(Exception):

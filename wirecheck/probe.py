@@ -106,6 +106,8 @@ class ModelBench(_Bench):
 
     side: Literal["a", "b"]
     snapshot: Snapshot
+    facts: tuple[Fact, ...] = field(default=())
+    """What earlier probes of this model established; the runner keeps it up to date."""
 
     @property
     def subject(self) -> Subject:

@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Literal[1] = 1
 
 
 class Level(StrEnum):
@@ -97,6 +97,10 @@ class Finding(Record):
     def _remedy_where_needed(self) -> Finding:
         if self.severity in (Severity.WARN, Severity.BLOCK) and not self.remedy:
             raise ValueError(f"{self.code}: a {self.severity} needs a remedy")
+        if self.severity is Severity.BLOCK and self.level is Level.DECLARED:
+            raise ValueError(
+                f"{self.code}: a block rests on inspected evidence or better, not on what a config declares"
+            )
         return self
 
     @property
@@ -139,6 +143,16 @@ class Ran(_Run):
 
     kind: Literal["ran"] = "ran"
 
+    def gap(self, level: Level) -> str | None:
+        """Why this run leaves its question open on `level`; None when it settles it.
+
+        Within a claim the strongest evidence counts, across claims the weakest; a run without a claim settles nothing.
+        """
+        if not self.findings:
+            return "ran, but claimed nothing"
+        weak = sorted(f"{f.code} rests on {f.level}" for f in self.findings if f.level.rank < level.rank)
+        return f"{weak[0]} evidence only" if weak else None
+
 
 class Skipped(_Run):
     """The probe was not run, or stopped because a condition was missing; findings made before are kept."""
@@ -146,12 +160,20 @@ class Skipped(_Run):
     kind: Literal["skipped"] = "skipped"
     reason: str = Field(min_length=1)
 
+    def gap(self, level: Level) -> str:  # noqa: ARG002 - open on every rung
+        """Always open, for the reason it was skipped."""
+        return f"skipped: {self.reason}"
+
 
 class Crashed(_Run):
     """The probe raised; findings made before are kept."""
 
     kind: Literal["crashed"] = "crashed"
     error: ProbeError
+
+    def gap(self, level: Level) -> str:  # noqa: ARG002 - open on every rung
+        """Always open, with the error that ended it."""
+        return f"crashed: {self.error.type}: {self.error.message}"
 
 
 ProbeRun = Annotated[Ran | Skipped | Crashed, Field(discriminator="kind")]

@@ -1,0 +1,273 @@
+"""Runs probes in order and puts the result together. Prints nothing; progress is an object handed in."""
+
+from __future__ import annotations
+
+import platform
+import time
+import traceback
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from typing import Literal, Protocol
+
+from wirecheck.errors import CannotRun, Interrupted
+from wirecheck.probe import ModelBench, PairBench, Probe
+from wirecheck.probes import MODEL_PROBES, PAIR_PROBES
+from wirecheck.schema import (
+    CheckedModel,
+    Crashed,
+    Environment,
+    Fact,
+    Finding,
+    Level,
+    MemoryEstimate,
+    PairResult,
+    Policy,
+    ProbeError,
+    ProbeRun,
+    Ran,
+    Severity,
+    Skipped,
+    Subject,
+    TrainSpec,
+    WireSpec,
+)
+from wirecheck.snapshot import Snapshot
+from wirecheck.verdict import Expected, judge
+
+PACKAGES = (
+    "accelerate",
+    "gguf",
+    "huggingface_hub",
+    "safetensors",
+    "tokenizers",
+    "torch",
+    "transformers",
+    "wirecheck",
+)
+
+
+class Progress(Protocol):
+    """Told what happens while it happens."""
+
+    def started(self, probe: str, subject: Subject) -> None:
+        """A probe begins."""
+
+    def ended(self, run: ProbeRun) -> None:
+        """A probe has ended, in whichever way."""
+
+
+class Silent:
+    """The progress nobody watches."""
+
+    def started(self, probe: str, subject: Subject) -> None:
+        """Says nothing."""
+
+    def ended(self, run: ProbeRun) -> None:
+        """Says nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """Everything a check was asked to do, beside the models."""
+
+    wire: WireSpec
+    train: TrainSpec
+    policy: Policy
+    seed: int
+    command: str
+
+
+@dataclass
+class _Output:
+    """What a probe yielded before it ended."""
+
+    findings: list[Finding] = field(default_factory=list)
+    facts: list[Fact] = field(default_factory=list)
+    memory: MemoryEstimate | None = None
+
+
+class UndeclaredCode(RuntimeError):
+    """A probe emitted a code it does not declare: a bug of ours."""
+
+
+class SilentProbe(RuntimeError):
+    """A probe ended without a claim: silence is not a pass."""
+
+
+def run_one(probe: Probe, bench: ModelBench | PairBench) -> ProbeRun:
+    """Run one probe on one bench. Never raises but for Ctrl-C and the like: what went wrong is in the run."""
+    return _run(probe, bench, _Output())
+
+
+def _run(probe: Probe, bench: ModelBench | PairBench, output: _Output) -> ProbeRun:
+    begin = time.perf_counter()
+    ending: Literal["ran", "skipped", "crashed"] = "ran"
+    reason, error = "", None
+    try:
+        _collect(probe, bench, output)
+    except CannotRun as missing:
+        ending, reason = "skipped", missing.reason
+    except Exception as failure:  # noqa: BLE001 - a crash of any kind is a result, kept with its story
+        ending, error = "crashed", _error(failure)
+    kept = {
+        "probe": probe.name,
+        "subject": bench.subject,
+        "level": probe.level,
+        "seconds": round(time.perf_counter() - begin, 3),
+        "findings": tuple(output.findings),
+        "facts": tuple(output.facts),
+    }
+    if ending == "skipped":
+        return Skipped(reason=reason, **kept)
+    return Ran(**kept) if error is None else Crashed(error=error, **kept)
+
+
+def _collect(probe: Probe, bench: ModelBench | PairBench, output: _Output) -> None:
+    for item in probe.run(bench):
+        match item:
+            case Fact():
+                output.facts.append(item)
+            case MemoryEstimate():
+                output.memory = item
+            case Finding():
+                if item.code not in probe.codes:
+                    raise UndeclaredCode(f"{probe.name} emitted {item.code}, which it does not declare")
+                output.findings.append(item)
+    if not output.findings:
+        raise SilentProbe(f"{probe.name} ended without a claim")
+
+
+def _error(failure: BaseException) -> ProbeError:
+    message = str(failure).strip() or type(failure).__name__
+    story = "".join(traceback.format_exception(failure))
+    return ProbeError(type=type(failure).__name__, message=message[:2000], traceback=story[-20000:])
+
+
+@dataclass
+class Check:
+    """One check under way: models, probes asked, and the runs made so far."""
+
+    request: Request
+    a: Snapshot
+    b: Snapshot | None
+    progress: Progress
+    runs: list[ProbeRun] = field(default_factory=list)
+    memory: MemoryEstimate | None = None
+
+    @property
+    def expected(self) -> tuple[Expected, ...]:
+        """Every question this check has to answer."""
+        sides: tuple[Subject, ...] = ("a",) if self.b is None else ("a", "b")
+        of_models = tuple(Expected(p.name, side, p.level) for side in sides for p in MODEL_PROBES)
+        of_pair = () if self.b is None else tuple(Expected(p.name, "pair", p.level) for p in PAIR_PROBES)
+        return of_models + of_pair
+
+    def run(self) -> PairResult:
+        """Run every probe, model A, model B, then the pair. Raises Interrupted (with what stands) on Ctrl-C."""
+        try:
+            bench_a = self._model("a", self.a)
+            if self.b is not None:
+                self._pair(bench_a, self._model("b", self.b))
+        except KeyboardInterrupt:
+            raise Interrupted(self.result("interrupted")) from None
+        return self.result("finished")
+
+    def result(self, status: Literal["started", "finished", "interrupted"]) -> PairResult:
+        """The record of this check as it stands."""
+        request = self.request
+        return PairResult(
+            status=status,
+            command=request.command,
+            seed=request.seed,
+            a=_checked(self.a),
+            b=None if self.b is None else _checked(self.b),
+            wire=request.wire,
+            train=request.train,
+            policy=request.policy,
+            environment=environment(),
+            runs=tuple(self.runs),
+            memory=self.memory,
+            verdict=judge(self.runs, self.expected, request.policy),
+        )
+
+    def _model(self, side: Literal["a", "b"], snapshot: Snapshot) -> ModelBench:
+        request = self.request
+        bench = ModelBench(
+            wire=request.wire,
+            train=request.train,
+            policy=request.policy,
+            seed=request.seed,
+            side=side,
+            snapshot=snapshot,
+        )
+        for probe in MODEL_PROBES:
+            self._one(probe, bench, (side,))
+            bench.facts = self._facts()
+        return bench
+
+    def _pair(self, a: ModelBench, b: ModelBench) -> None:
+        request = self.request
+        bench = PairBench(
+            wire=request.wire,
+            train=request.train,
+            policy=request.policy,
+            seed=request.seed,
+            a=a,
+            b=b,
+            facts=self._facts(),
+        )
+        for probe in PAIR_PROBES:
+            self._one(probe, bench, ("a", "b", "pair"))
+
+    def _one(self, probe: Probe, bench: ModelBench | PairBench, subjects: tuple[Subject, ...]) -> None:
+        self.progress.started(probe.name, bench.subject)
+        output = _Output()
+        reason = _why_not(probe, self.request.policy.depth, [r for r in self.runs if r.subject in subjects])
+        if reason:
+            run: ProbeRun = Skipped(
+                probe=probe.name, subject=bench.subject, level=probe.level, seconds=0.0, reason=reason
+            )
+        else:
+            run = _run(probe, bench, output)
+        self.memory = output.memory or self.memory
+        self.runs.append(run)
+        self.progress.ended(run)
+
+    def _facts(self) -> tuple[Fact, ...]:
+        return tuple(fact for run in self.runs for fact in run.facts)
+
+
+def _why_not(probe: Probe, depth: Level, before: Sequence[ProbeRun]) -> str | None:
+    """Why a probe is not to be run, given the runs its subject(s) already have; None when it is."""
+    if probe.level.rank > depth.rank:
+        return f"beyond --depth {depth}"
+    for run in before:
+        if run.probe in probe.requires and not isinstance(run, Ran):
+            return f"needs {run.probe} ({run.subject}), which {run.kind}"
+    for run in before:
+        for finding in run.findings:
+            if finding.severity is Severity.BLOCK and finding.code in probe.moot_after:
+                return f"moot after {finding.code} {finding.name} ({finding.subject})"
+    return None
+
+
+def check(a: Snapshot, b: Snapshot | None, request: Request, progress: Progress | None = None) -> PairResult:
+    """Check one model (`b` None) or a pair. Raises Interrupted with the partial result on Ctrl-C."""
+    return Check(request, a, b, progress or Silent()).run()
+
+
+def environment(packages: Iterable[str] = PACKAGES) -> Environment:
+    """The versions on this machine, read from the installed distributions without importing them."""
+    found: list[tuple[str, str]] = []
+    for name in packages:
+        try:
+            found.append((name, metadata.version(name)))
+        except metadata.PackageNotFoundError:
+            continue
+    return Environment(python=platform.python_version(), platform=platform.platform(), packages=tuple(sorted(found)))
+
+
+def _checked(snapshot: Snapshot) -> CheckedModel:
+    ref = snapshot.ref
+    return CheckedModel(ref=ref.text, name=ref.name, kind=ref.kind, commit=snapshot.commit, revision=ref.revision)
