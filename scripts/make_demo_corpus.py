@@ -4,6 +4,8 @@ Blocks are separated by an empty line. A block of `Q:` and `A:` lines is a conve
 or a list. Everything is made from the rules below with one seed, so the file can be made again, byte by byte.
 """
 
+# ruff: noqa: RUF001  letters of other alphabets are wanted here
+
 from __future__ import annotations
 
 import argparse
@@ -59,8 +61,21 @@ COUNTRIES = (
 )
 
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-MONTHS = tuple("January February March April May June July August September October November December".split())
-NUMBERS = tuple("zero one two three four five six seven eight nine ten eleven twelve".split())
+MONTHS = (
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+)
+NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 NAMES = ("Mira", "Tom", "Anna", "Jon", "Lena", "Omar", "Sofia", "Pavel", "Yuki", "Ravi", "Clara", "Hugo")
 PLACES = ("the harbour", "the market", "the library", "the old mill", "the garden", "the station", "the school")
 THINGS = ("a lantern", "a wooden boat", "a blue kite", "a small key", "a paper map", "a silver bell", "a jar of honey")
@@ -86,7 +101,7 @@ SENTENCES = (
 
 CODE = (
     "def {verb}_all(items):\n    total = {start}\n    for item in items:\n        total {op}= item\n    return total\n",
-    'class {noun}:\n    def __init__(self, name):\n        self.name = name\n\n    def greet(self):\n        return "hello " + self.name\n',
+    'class {noun}:\n    name = "{taste}"\n    def greet(self):\n        return "hello " + self.name\n',
     'if __name__ == "__main__":\n    for i in range({count}):\n        print(i, i * {count})\n',
     '{{"name": "{noun}", "legs": {count}, "tags": ["small", "green"], "open": true}}',
     'SELECT name, colour FROM plants WHERE taste = "{taste}" ORDER BY name;',
@@ -207,7 +222,7 @@ def corpus(seed: int = SEED) -> str:
     blocks += [code_block(rng) for _ in range(30)]
     blocks += list(SENTENCES) * 2
     rng.shuffle(blocks)
-    return "\n\n".join(block.replace("\n\n", "\n").strip() for block in blocks) + "\n"
+    return "\n\n".join(block.strip() for block in blocks) + "\n"
 
 
 def main() -> int:

@@ -69,7 +69,7 @@ Scalar = bool | int | FiniteFloat | str | None
 class Record(BaseModel):
     """The base of every record: frozen, and an unknown field is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, defer_build=True)
 
 
 class Evidence(Record):

@@ -1,15 +1,28 @@
 """The files of one commit of one model, read once: from the hub, from a folder, from a GGUF file.
 
-After a `Snapshot` is made no probe touches the network. The sole importer of huggingface_hub.
+After a `Snapshot` is made no probe touches the network. huggingface_hub is imported in `snapshot_hub` alone.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from wirecheck.errors import ModelNotFound, UsageError
 from wirecheck.safetensors_header import TensorEntry
+from wirecheck.snapshot_folder import JsonUnreadable, TextUnreadable, list_files, read_folder, read_json, read_text
+from wirecheck.weight_files import WeightFile
+
+__all__ = ["JsonUnreadable", "ModelRef", "Snapshot", "TextUnreadable", "WeightFile", "parse_ref", "take"]
+
+_HUB_ID = re.compile(r"^[\w.-]+(/[\w.-]+)?$", re.ASCII)
+_SHOWN_HEX = 12
+"""Hex digits of a commit or digest that a source shows."""
 
 
 @dataclass(frozen=True)
@@ -27,25 +40,6 @@ class ModelRef:
 
 
 @dataclass(frozen=True)
-class WeightFile:
-    """One file of weights: what it should be, what it is, and what is wrong with it."""
-
-    name: str
-    path: Path | None
-    """Where its bytes are on this disk; None when only the header was read (hub) or the file is missing."""
-    size_bytes: int | None
-    format: Literal["safetensors", "gguf", "pickle"]
-    tensors: tuple[TensorEntry, ...] = ()
-    problem: Literal["missing", "truncated", "lfs-pointer", "malformed"] | None = None
-    detail: str = ""
-    """For a problem: what was seen, in one sentence."""
-
-
-class JsonUnreadable(ValueError):
-    """A JSON file that is absent, too large, not JSON, not an object, or nested past reason."""
-
-
-@dataclass(frozen=True)
 class Snapshot:
     """The files of one commit. `folder` holds the metadata files; weights may be there or not."""
 
@@ -56,27 +50,130 @@ class Snapshot:
     files: tuple[str, ...]
     """Every file name the repository lists (hub), or the folder holds; posix, relative."""
     weights: tuple[WeightFile, ...]
+    made: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
+    """For a GGUF file: JSON files that stand for its metadata, by name (`config.json`)."""
+    origins: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """For a GGUF file: the metadata key that each key of the made config comes from."""
 
-    def has(self, name: str) -> bool: ...
+    def has(self, name: str) -> bool:
+        """Whether the repository holds that file (for a GGUF file: or its metadata stand for it)."""
+        return name in self.made or name in self.files
 
-    def read_text(self, name: str) -> str: ...
+    def read_text(self, name: str) -> str:
+        """A metadata file as text. Raises TextUnreadable."""
+        return read_text(self.folder / self._held(name))
 
-    def read_json(self, name: str) -> dict[str, Any]: ...
+    def read_json(self, name: str) -> dict[str, Any]:
+        """A metadata file as a JSON object. Raises JsonUnreadable."""
+        if name in self.made:
+            return dict(self.made[name])
+        try:
+            held = self._held(name)
+        except TextUnreadable as error:
+            raise JsonUnreadable(str(error)) from None
+        return read_json(self.folder / held)
 
     def source(self, name: str, key: str | None = None) -> str:
-        """`name@commit#key`, for an Evidence."""
-        ...
+        """`name@commit#key`, for an Evidence; where the file is made from GGUF metadata, the GGUF file and its key."""
+        if name in self.made and self.ref.path is not None:
+            name, key = self.ref.path.name, self.origins.get(key or "", key)
+        prefix, _, digits = self.commit.rpartition(":")
+        shown = f"{prefix}:{digits[:_SHOWN_HEX]}" if prefix else digits[:_SHOWN_HEX]
+        return f"{name}@{shown}" + (f"#{key}" if key else "")
+
+    @cached_property
+    def tensors(self) -> dict[str, TensorEntry]:
+        """Every tensor of every readable weight file, by name."""
+        return {tensor.name: tensor for file in self.weights for tensor in file.tensors}
 
     @property
-    def tensors(self) -> dict[str, TensorEntry]: ...
+    def weights_on_disk(self) -> bool:
+        """Whether every weight file is whole and on this disk."""
+        return bool(self.weights) and all(f.path is not None and f.problem is None for f in self.weights)
 
-    @property
-    def weights_on_disk(self) -> bool: ...
+    def _held(self, name: str) -> str:
+        if name not in self.files:
+            raise TextUnreadable(f"{name} is not there")
+        return name
 
 
-def parse_ref(text: str) -> ModelRef: ...
+def parse_ref(text: str) -> ModelRef:
+    """A folder, a `.gguf` file, or a hub id with an optional `@revision`. Raises UsageError.
+
+    A folder wins over the hub where it is there, or where the text is spelt as a path (`./`, `../`, `/`, `~`).
+    """
+    if not text.strip() or not text.isprintable():
+        raise UsageError(f"{text!r} names no model", next_step="give org/name, a folder, or a .gguf file")
+    path = Path(os.path.expanduser(text))  # noqa: PTH111  # Path.expanduser raises for an unknown user
+    if path.is_dir():
+        return ModelRef(text, "folder", path.absolute().resolve().name, path)
+    if text.lower().endswith(".gguf"):
+        return ModelRef(text, "gguf", path.name, path)
+    name, at, revision = text.partition("@")
+    spelt_as_path = text.startswith((".", "/", "~")) or path.is_file() or not _HUB_ID.match(name)
+    if "://" in text:
+        raise UsageError(f"{text} is an address, not a model's id", next_step="give the id alone: org/name")
+    if spelt_as_path:
+        return ModelRef(text, "folder", path.name, path)
+    if at and (not revision or ".." in revision):
+        raise UsageError(f"{text}: what stands after the @ is no revision", next_step=f"give {name}, or {name}@main")
+    return ModelRef(text, "hub", name, revision=revision or None)
 
 
 def take(ref: ModelRef, *, offline: bool = False) -> Snapshot:
     """Read a model's snapshot. Raises CouldNotCheck's children."""
-    ...
+    try:
+        match ref.kind:
+            case "hub":
+                return _take_hub(ref, offline=offline)
+            case "gguf":
+                return _take_gguf(ref)
+            case "folder":
+                return _take_folder(ref)
+    except OSError as error:
+        raise ModelNotFound(
+            f"{ref.text} cannot be read: {error.strerror or type(error).__name__}",
+            next_step="check who may read its files",
+        ) from error
+
+
+def _take_folder(ref: ModelRef) -> Snapshot:
+    assert ref.path is not None
+    path = ref.path
+    if path.is_file():
+        step = f"give its folder: {path.parent}" if path.suffix else "give a folder"
+        raise ModelNotFound(f"{ref.text} is a file, neither a folder nor a .gguf file", next_step=step)
+    if not path.is_dir():
+        raise ModelNotFound(f"there is no folder {ref.text}", next_step="check the path, or give a hub id: org/name")
+    names = list_files(path)
+    ggufs = [name for name in names if name.lower().endswith(".gguf")]
+    if ggufs and "config.json" not in names and not any(name.endswith(".safetensors") for name in names):
+        if len(ggufs) > 1:
+            raise ModelNotFound(
+                f"{ref.text} holds {len(ggufs)} GGUF files", next_step=f"name one of them: {path / ggufs[0]}"
+            )
+        return _take_gguf(ModelRef(ref.text, "gguf", ggufs[0], path / ggufs[0]))
+    content = read_folder(path)
+    if content.name is not None:
+        ref = ModelRef(ref.text, "folder", content.name, path)
+    return Snapshot(ref, content.commit, path, content.files, content.weights)
+
+
+def _take_gguf(ref: ModelRef) -> Snapshot:
+    from wirecheck.gguf_file import read_gguf
+
+    assert ref.path is not None
+    if not ref.path.is_file():
+        raise ModelNotFound(f"there is no file {ref.text}", next_step="check the path")
+    content = read_gguf(ref.path)
+    made = {} if content.config is None else {"config.json": content.config}
+    return Snapshot(
+        ref, content.commit, ref.path.parent, (ref.path.name,), (content.weights,), made=made, origins=content.origins
+    )
+
+
+def _take_hub(ref: ModelRef, *, offline: bool) -> Snapshot:
+    from wirecheck.snapshot_hub import fetch
+
+    content = fetch(ref.name, ref.revision, offline=offline)
+    return Snapshot(ref, content.commit, content.folder, content.files, content.weights)

@@ -8,11 +8,11 @@ from wirecheck.codes.env import ENV
 from wirecheck.codes.hub import HUB
 from wirecheck.codes.mem import MEM
 from wirecheck.codes.par import PAR
+from wirecheck.codes.table import Code
 from wirecheck.codes.tok import TOK
 from wirecheck.codes.tpl import TPL
 from wirecheck.codes.wgt import WGT
 from wirecheck.codes.wir import WIR
-from wirecheck.codes.table import Code
 
 CODES: dict[str, Code] = {
     entry.code: entry for family in (CFG, WGT, TOK, TPL, EMB, WIR, PAR, MEM, HUB, ENV) for entry in family

@@ -12,8 +12,11 @@ CFG: tuple[Code, ...] = (
         family="CFG",
         severity=Severity.BLOCK,
         level=Level.INSPECTED,
-        sentence="config.json missing, not JSON, not an object, or nested past reason",
-        remedy="See `wirecheck explain CFG01`.",
+        sentence="The model's config.json is missing, is not JSON, is not an object, or is nested past reason.",
+        remedy=(
+            "Fetch the file again (`hf download ORG/NAME config.json --force-download`) and check that it parses: "
+            "`python -m json.tool config.json`."
+        ),
         reference=None,
     ),
     Code(
@@ -22,8 +25,11 @@ CFG: tuple[Code, ...] = (
         family="CFG",
         severity=Severity.BLOCK,
         level=Level.INSPECTED,
-        sentence="the installed transformers has no class for it; names the version that does, if known",
-        remedy="See `wirecheck explain CFG02`.",
+        sentence="The installed transformers has no class for the model type that config.json names.",
+        remedy=(
+            "Install a transformers release that has the class (`pip install -U transformers`), or correct "
+            "`model_type` in config.json."
+        ),
         reference=None,
     ),
     Code(
@@ -32,8 +38,14 @@ CFG: tuple[Code, ...] = (
         family="CFG",
         severity=Severity.BLOCK,
         level=Level.INSPECTED,
-        sentence="encoder-only, seq2seq or another head",
-        remedy="See `wirecheck explain CFG03`.",
+        sentence=(
+            "The checkpoint is not a decoder with a language-model head: it is an encoder, an encoder-decoder, or "
+            "it carries another head."
+        ),
+        remedy=(
+            "Use a checkpoint whose `architectures` ends in `ForCausalLM`, usually the base or instruct repository "
+            "of the same family."
+        ),
         reference=None,
     ),
     Code(
@@ -42,8 +54,14 @@ CFG: tuple[Code, ...] = (
         family="CFG",
         severity=Severity.WARN,
         level=Level.INSPECTED,
-        sentence="`auto_map` and no native class: nothing of it is executed without `--trust-remote-code`, and what that leaves unproven is said",
-        remedy="See `wirecheck explain CFG04`.",
+        sentence=(
+            "The class is not in the installed transformers and lives in Python files of the repository, which "
+            "wirecheck does not execute unasked."
+        ),
+        remedy=(
+            "Read those files, pin the commit (`ORG/NAME@COMMIT`), then run again with `--trust-remote-code`; until "
+            "then nothing that runs the model is proven."
+        ),
         reference=None,
     ),
     Code(
@@ -52,8 +70,11 @@ CFG: tuple[Code, ...] = (
         family="CFG",
         severity=Severity.BLOCK,
         level=Level.INSPECTED,
-        sentence="heads do not divide, KV heads do not divide heads, odd rotary size, non-positive sizes",
-        remedy="See `wirecheck explain CFG05`.",
+        sentence="The sizes that config.json declares contradict one another, or cannot be sizes at all.",
+        remedy=(
+            "Restore config.json from the publisher's commit, or set the value the evidence names to what the "
+            "weights were trained with."
+        ),
         reference=None,
     ),
     Code(
@@ -62,8 +83,8 @@ CFG: tuple[Code, ...] = (
         family="CFG",
         severity=Severity.NOTE,
         level=Level.INSPECTED,
-        sentence="sizes come from `text_config`",
-        remedy="See `wirecheck explain CFG06`.",
+        sentence="The sizes of the language model stand in a nested text config, as in multimodal wrappers.",
+        remedy="Read sizes from the nested config (`config.get_text_config()`), never from the top level.",
         reference="vllm#14687",
     ),
     Code(
@@ -72,8 +93,15 @@ CFG: tuple[Code, ...] = (
         family="CFG",
         severity=Severity.BLOCK,
         level=Level.INSPECTED,
-        sentence="fp8, mxfp4, fbgemm…: gradient to upstream layers is lost, silently; 4/8-bit bitsandbytes is a note",
-        remedy="See `wirecheck explain CFG07`.",
+        sentence=(
+            "The checkpoint's linear layers are quantized in a form that hands no dependable gradient back to the "
+            "layers before them."
+        ),
+        remedy=(
+            "Use the unquantized checkpoint, or load this one dequantized (for example "
+            "`quantization_config=FineGrainedFP8Config(dequantize=True)` or `Mxfp4Config(dequantize=True)`), or in "
+            "4 bits with bitsandbytes, which does pass gradients."
+        ),
         reference="transformers#46736",
     ),
     Code(
@@ -82,8 +110,11 @@ CFG: tuple[Code, ...] = (
         family="CFG",
         severity=Severity.BLOCK,
         level=Level.INSPECTED,
-        sentence="latent + context + answer exceeds the positions the model has",
-        remedy="See `wirecheck explain CFG08`.",
+        sentence="Latent, context and answer together take more positions than the model has.",
+        remedy=(
+            "Shorten the sequence with `--latent-length`, `--context` or `--answer`, or choose a model with a "
+            "longer context."
+        ),
         reference=None,
     ),
     Code(
@@ -92,8 +123,13 @@ CFG: tuple[Code, ...] = (
         family="CFG",
         severity=Severity.WARN,
         level=Level.INSPECTED,
-        sentence="eos as a set in config, generation_config and tokenizer: warn where a stop that the tokenizer or template uses is not in the set generation stops at, note where the sets merely differ",
-        remedy="See `wirecheck explain CFG09`.",
+        sentence=(
+            "The end-of-sequence ids of config.json, generation_config.json and the tokenizer are not the same set."
+        ),
+        remedy=(
+            "Pass the union to generation, `model.generate(eos_token_id=[...])`, or write it into `eos_token_id` of "
+            "generation_config.json."
+        ),
         reference="Qwen3#927",
     ),
     Code(
@@ -102,8 +138,11 @@ CFG: tuple[Code, ...] = (
         family="CFG",
         severity=Severity.BLOCK,
         level=Level.SIMULATED,
-        sentence="per-layer embeddings or hash routing: embeds alone are impossible or ruinous",
-        remedy="See `wirecheck explain CFG10`.",
+        sentence="The model needs the token ids beside the embeddings, so soft tokens alone cannot drive it.",
+        remedy=(
+            "Choose a model without per-layer embeddings or hash routing, or give the wire a rule for the ids of "
+            "its soft tokens."
+        ),
         reference="transformers#45874",
     ),
     Code(
@@ -112,8 +151,11 @@ CFG: tuple[Code, ...] = (
         family="CFG",
         severity=Severity.BLOCK,
         level=Level.INSPECTED,
-        sentence="a fact the user wrote down (`expect`) is not so, e.g. Mistral-7B-Instruct-v0.3 has 32,768 tokens, not 32,000",
-        remedy="See `wirecheck explain CFG11`.",
+        sentence="A fact that the user wrote down about the model is not what was found.",
+        remedy=(
+            "Correct the expectation in wirecheck.toml if the finding is right; otherwise check that the revision "
+            "is the one you meant (`ORG/NAME@COMMIT`)."
+        ),
         reference=None,
     ),
     Code(
@@ -122,8 +164,8 @@ CFG: tuple[Code, ...] = (
         family="CFG",
         severity=Severity.NOTE,
         level=Level.DECLARED,
-        sentence="the checkpoint's dtype is not the run's",
-        remedy="See `wirecheck explain CFG12`.",
+        sentence="The dtype the checkpoint was saved in is not the dtype of this run.",
+        remedy="Pass the checkpoint's dtype with `--dtype`, or accept the cast.",
         reference=None,
     ),
 )

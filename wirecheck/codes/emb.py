@@ -12,8 +12,11 @@ EMB: tuple[Code, ...] = (
         family="EMB",
         severity=Severity.BLOCK,
         level=Level.SIMULATED,
-        sentence="forward raises",
-        remedy="See `wirecheck explain EMB01`.",
+        sentence="The model's forward raises when it is given `inputs_embeds` in place of ids.",
+        remedy=(
+            "Choose a model whose forward accepts `inputs_embeds`, or a transformers release where it does (`pip "
+            "install -U transformers`)."
+        ),
         reference=None,
     ),
     Code(
@@ -22,8 +25,11 @@ EMB: tuple[Code, ...] = (
         family="EMB",
         severity=Severity.BLOCK,
         level=Level.SIMULATED,
-        sentence="logits(embed(ids)) is not logits(ids): where the class scales or adds is named, and by how much",
-        remedy="See `wirecheck explain EMB02`.",
+        sentence="Feeding the embeddings of some ids does not give the logits that the ids themselves give.",
+        remedy=(
+            "Feed what `model.get_input_embeddings()(ids)` returns, and apply to soft tokens the scale or offset "
+            "that the finding names."
+        ),
         reference=None,
     ),
     Code(
@@ -32,8 +38,8 @@ EMB: tuple[Code, ...] = (
         family="EMB",
         severity=Severity.BLOCK,
         level=Level.SIMULATED,
-        sentence="perturbed embeds give the same logits",
-        remedy="See `wirecheck explain EMB03`.",
+        sentence="Changing the embeddings leaves the logits as they were: the model does not read them.",
+        remedy="Pass `inputs_embeds` without `input_ids`, and choose a model class that uses them.",
         reference=None,
     ),
     Code(
@@ -42,8 +48,11 @@ EMB: tuple[Code, ...] = (
         family="EMB",
         severity=Severity.WARN,
         level=Level.SIMULATED,
-        sentence="generation from embeds raises or returns the wrong number of new tokens (>= 2 tokens asked)",
-        remedy="See `wirecheck explain EMB04`.",
+        sentence="Generation from embeddings raises, or returns another number of new tokens than was asked for.",
+        remedy=(
+            "Decode by an explicit loop over forward calls with `past_key_values`, and pass an `attention_mask` "
+            "with `inputs_embeds`."
+        ),
         reference=None,
     ),
     Code(
@@ -52,8 +61,11 @@ EMB: tuple[Code, ...] = (
         family="EMB",
         severity=Severity.BLOCK,
         level=Level.SIMULATED,
-        sentence="with every parameter frozen, nothing or a non-finite gradient comes back",
-        remedy="See `wirecheck explain EMB05`.",
+        sentence="With every parameter frozen, no gradient, or a non-finite one, comes back to the embeddings.",
+        remedy=(
+            "Remove `no_grad` or `detach` on the way, choose kernels with a backward "
+            '(`attn_implementation="eager"`), or run in a wider dtype.'
+        ),
         reference=None,
     ),
     Code(
@@ -62,8 +74,10 @@ EMB: tuple[Code, ...] = (
         family="EMB",
         severity=Severity.WARN,
         level=Level.SIMULATED,
-        sentence="a row alone and the same row left-padded disagree; with explicit position ids, too",
-        remedy="See `wirecheck explain EMB06`.",
+        sentence="The same row gives other logits when it is padded on the left.",
+        remedy=(
+            "Pass `position_ids` counted from the first real token beside the mask, or pad on the right in training."
+        ),
         reference=None,
     ),
     Code(
@@ -72,8 +86,11 @@ EMB: tuple[Code, ...] = (
         family="EMB",
         severity=Severity.BLOCK,
         level=Level.SIMULATED,
-        sentence="none, or another, gradient with checkpointing on",
-        remedy="See `wirecheck explain EMB07`.",
+        sentence="With gradient checkpointing on, the gradient to the embeddings is missing or another one.",
+        remedy=(
+            'Use `gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})` with '
+            "`model.train()` and `use_cache=False`."
+        ),
         reference="transformers#23170",
     ),
     Code(
@@ -82,8 +99,10 @@ EMB: tuple[Code, ...] = (
         family="EMB",
         severity=Severity.WARN,
         level=Level.SIMULATED,
-        sentence="cached continuation is not the full forward",
-        remedy="See `wirecheck explain EMB08`.",
+        sentence="Continuing from the cache gives other logits than the full forward.",
+        remedy=(
+            "Pass `position_ids` and the full `attention_mask` at every cached step, or decode with `use_cache=False`."
+        ),
         reference=None,
     ),
     Code(
@@ -92,8 +111,8 @@ EMB: tuple[Code, ...] = (
         family="EMB",
         severity=Severity.WARN,
         level=Level.SIMULATED,
-        sentence="a fully padded row gives NaN in values or gradients",
-        remedy="See `wirecheck explain EMB09`.",
+        sentence="A fully padded row gives NaN in values or gradients, which then spoils the whole batch.",
+        remedy="Drop empty rows before the forward, or leave at least one position of each row unmasked.",
         reference="pytorch#103749",
     ),
     Code(
@@ -102,8 +121,8 @@ EMB: tuple[Code, ...] = (
         family="EMB",
         severity=Severity.NOTE,
         level=Level.SIMULATED,
-        sentence="RMS of the table and of what block 0 receives; where a scale is applied",
-        remedy="See `wirecheck explain EMB10`.",
+        sentence="The embedding table, and what the first block receives, have a scale that soft tokens must match.",
+        remedy="Calibrate soft tokens to the RMS of the table, after whatever scale the model applies itself.",
         reference="OpenTau#179",
     ),
 )

@@ -12,8 +12,11 @@ ENV: tuple[Code, ...] = (
         family="ENV",
         severity=Severity.WARN,
         level=Level.INSPECTED,
-        sentence="versions on this machine are not those of the lock",
-        remedy="See `wirecheck explain ENV01`.",
+        sentence="The package versions on this machine are not those that were locked.",
+        remedy=(
+            "Install the locked versions (`pip install NAME==VERSION` for each one the finding names), or lock "
+            "again on this machine."
+        ),
         reference=None,
     ),
 )

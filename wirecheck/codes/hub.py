@@ -12,8 +12,8 @@ HUB: tuple[Code, ...] = (
         family="HUB",
         severity=Severity.BLOCK,
         level=Level.INSPECTED,
-        sentence="exit 4: repo, file or revision",
-        remedy="See `wirecheck explain HUB01`.",
+        sentence="The repository, the folder, the file or the revision does not exist.",
+        remedy="Check the spelling of `ORG/NAME@REVISION`; a private repository needs a login: `hf auth login`.",
         reference=None,
     ),
     Code(
@@ -22,8 +22,11 @@ HUB: tuple[Code, ...] = (
         family="HUB",
         severity=Severity.BLOCK,
         level=Level.INSPECTED,
-        sentence="exit 4: the page to accept terms on, the variable for the token",
-        remedy="See `wirecheck explain HUB02`.",
+        sentence="The repository is gated, and this account has not been let in.",
+        remedy=(
+            "Accept the terms on the model's page with your account, then `hf auth login` or set the variable "
+            "`HF_TOKEN`."
+        ),
         reference=None,
     ),
     Code(
@@ -32,8 +35,8 @@ HUB: tuple[Code, ...] = (
         family="HUB",
         severity=Severity.BLOCK,
         level=Level.INSPECTED,
-        sentence="exit 4: which files, and the command that fetches them",
-        remedy="See `wirecheck explain HUB03`.",
+        sentence="The network is off, and the cache lacks files that are needed.",
+        remedy="Fetch them once with the network on: `hf download ORG/NAME`, or run again without `--offline`.",
         reference=None,
     ),
     Code(
@@ -42,8 +45,8 @@ HUB: tuple[Code, ...] = (
         family="HUB",
         severity=Severity.WARN,
         level=Level.INSPECTED,
-        sentence="a gate run on a moving branch",
-        remedy="See `wirecheck explain HUB04`.",
+        sentence="The gate runs on a branch that can move, so tomorrow's result may be about other bytes.",
+        remedy="Name the commit: `ORG/NAME@COMMIT`; the finding gives the one that was checked.",
         reference=None,
     ),
     Code(
@@ -52,8 +55,8 @@ HUB: tuple[Code, ...] = (
         family="HUB",
         severity=Severity.WARN,
         level=Level.EXECUTED,
-        sentence="with sockets refused, something still asked the network",
-        remedy="See `wirecheck explain HUB05`.",
+        sentence="With sockets refused, something still asked the network while the model was loaded.",
+        remedy="Load with `local_files_only=True` from a complete folder, and set `HF_HUB_OFFLINE=1` in the job.",
         reference="transformers#39873",
     ),
 )

@@ -12,8 +12,11 @@ MEM: tuple[Code, ...] = (
         family="MEM",
         severity=Severity.BLOCK,
         level=Level.SIMULATED,
-        sentence="no placement on a GPU the policy names; what would fit is said",
-        remedy="See `wirecheck explain MEM01`.",
+        sentence="The step does not fit on a GPU that was asked for.",
+        remedy=(
+            "Lower `--batch`, `--context` or `--answer`, add `--grad-checkpointing`, hold one model at a time, or "
+            "ask for a larger GPU with `--gpu`."
+        ),
         reference=None,
     ),
     Code(
@@ -22,8 +25,10 @@ MEM: tuple[Code, ...] = (
         family="MEM",
         severity=Severity.WARN,
         level=Level.SIMULATED,
-        sentence="inside the stated error of the estimate",
-        remedy="See `wirecheck explain MEM02`.",
+        sentence="Whether the step fits on a GPU lies within the stated error of the estimate.",
+        remedy=(
+            "Leave more room (`--batch`, `--grad-checkpointing`, a larger `--gpu`), or measure one step on that GPU."
+        ),
         reference=None,
     ),
     Code(
@@ -32,8 +37,11 @@ MEM: tuple[Code, ...] = (
         family="MEM",
         severity=Severity.NOTE,
         level=Level.SIMULATED,
-        sentence="the peak and its parts",
-        remedy="See `wirecheck explain MEM03`.",
+        sentence="One training step takes this much memory at its peak, in these parts.",
+        remedy=(
+            "Start with the largest part: `--grad-checkpointing` for activations, shorter sequences or fewer logits "
+            "for the loss."
+        ),
         reference=None,
     ),
     Code(
@@ -42,8 +50,8 @@ MEM: tuple[Code, ...] = (
         family="MEM",
         severity=Severity.WARN,
         level=Level.DECLARED,
-        sentence="the trace was impossible: a formula was used, and why",
-        remedy="See `wirecheck explain MEM04`.",
+        sentence="The step could not be traced, so its memory comes from a formula or is not known in full.",
+        remedy="Supply the sizes that the finding names, or measure one step on the GPU itself.",
         reference=None,
     ),
 )

@@ -12,8 +12,11 @@ TOK: tuple[Code, ...] = (
         family="TOK",
         severity=Severity.BLOCK,
         level=Level.INSPECTED,
-        sentence="missing or broken",
-        remedy="See `wirecheck explain TOK01`.",
+        sentence="The tokenizer is missing or cannot be built from the model's files.",
+        remedy=(
+            "Fetch the tokenizer files (`hf download ORG/NAME --include 'tokenizer*' 'special_tokens_map.json'`), "
+            "and install what the error names, often `sentencepiece` or `tiktoken`."
+        ),
         reference=None,
     ),
     Code(
@@ -22,8 +25,11 @@ TOK: tuple[Code, ...] = (
         family="TOK",
         severity=Severity.BLOCK,
         level=Level.INSPECTED,
-        sentence="an id has no embedding row: block where a special role, ordinary text or the template reaches it, warn where nothing does (gemma-3-1b-it's image token)",
-        remedy="See `wirecheck explain TOK02`.",
+        sentence="The tokenizer can produce an id for which the embedding has no row.",
+        remedy=(
+            "Resize the embedding (`model.resize_token_embeddings(len(tokenizer))`) and train the new rows, or "
+            "remove the added tokens."
+        ),
         reference="transformers#26714",
     ),
     Code(
@@ -32,8 +38,11 @@ TOK: tuple[Code, ...] = (
         family="TOK",
         severity=Severity.BLOCK,
         level=Level.INSPECTED,
-        sentence="nothing can stop generation",
-        remedy="See `wirecheck explain TOK03`.",
+        sentence="No end-of-sequence token is defined anywhere, so nothing can stop generation.",
+        remedy=(
+            "Set `eos_token` in tokenizer_config.json and `eos_token_id` in generation_config.json to the token "
+            "that ended texts in training."
+        ),
         reference=None,
     ),
     Code(
@@ -42,8 +51,8 @@ TOK: tuple[Code, ...] = (
         family="TOK",
         severity=Severity.NOTE,
         level=Level.INSPECTED,
-        sentence="none by design (Qwen) ; the wire's anchor must not assume one",
-        remedy="See `wirecheck explain TOK04`.",
+        sentence="The tokenizer has no begin-of-sequence token.",
+        remedy="Let the anchor start without one; do not fall back on another id for it.",
         reference=None,
     ),
     Code(
@@ -52,8 +61,11 @@ TOK: tuple[Code, ...] = (
         family="TOK",
         severity=Severity.WARN,
         level=Level.INSPECTED,
-        sentence="names an unused reserved token that has a row",
-        remedy="See `wirecheck explain TOK05`.",
+        sentence="The tokenizer has no padding token.",
+        remedy=(
+            'Set one that text never contains and that has an embedding row: `tokenizer.pad_token = "<the token '
+            'the finding names>"`; mask padded positions.'
+        ),
         reference=None,
     ),
     Code(
@@ -62,9 +74,12 @@ TOK: tuple[Code, ...] = (
         family="TOK",
         severity=Severity.WARN,
         level=Level.INSPECTED,
-        sentence="masking pads would also drop every EOS label: shown on a batch",
-        remedy="See `wirecheck explain TOK06`.",
-        reference="llm-course#33",
+        sentence=(
+            "The padding token is the end-of-sequence token, so masking labels where `ids == pad` drops every real "
+            "end as well."
+        ),
+        remedy="Mask labels by `attention_mask`, not by the pad id, or set another `pad_token`.",
+        reference="llm-course#33, trl#1623",
     ),
     Code(
         code="TOK07",
@@ -72,8 +87,11 @@ TOK: tuple[Code, ...] = (
         family="TOK",
         severity=Severity.WARN,
         level=Level.INSPECTED,
-        sentence="raw encoding begins with other than the one BOS the model has",
-        remedy="See `wirecheck explain TOK07`.",
+        sentence="Plain encoding does not begin with exactly the one begin-of-sequence token that the model has.",
+        remedy=(
+            "Encode with `add_special_tokens=False` and put the token in front yourself, or correct `add_bos_token` "
+            "in tokenizer_config.json."
+        ),
         reference=None,
     ),
     Code(
@@ -82,8 +100,11 @@ TOK: tuple[Code, ...] = (
         family="TOK",
         severity=Severity.BLOCK,
         level=Level.INSPECTED,
-        sentence="a declared special token encodes to several ids",
-        remedy="See `wirecheck explain TOK08`.",
+        sentence="A declared special token does not encode to its one id but is split into several.",
+        remedy=(
+            "Register it as special: `tokenizer.add_special_tokens({...})`, save the tokenizer, and check that the "
+            "id has a trained row."
+        ),
         reference=None,
     ),
     Code(
@@ -92,8 +113,11 @@ TOK: tuple[Code, ...] = (
         family="TOK",
         severity=Severity.WARN,
         level=Level.INSPECTED,
-        sentence="decode(encode(text)) differs on a multilingual, code and emoji sample",
-        remedy="See `wirecheck explain TOK09`.",
+        sentence="Decoding what was encoded does not give the text back.",
+        remedy=(
+            "Decode with `clean_up_tokenization_spaces=False`; where the loss remains, compare answers after the "
+            "same round trip on both sides."
+        ),
         reference=None,
     ),
     Code(
@@ -102,8 +126,11 @@ TOK: tuple[Code, ...] = (
         family="TOK",
         severity=Severity.WARN,
         level=Level.INSPECTED,
-        sentence="two special roles, or two strings, share an id (pad=eos is TOK06)",
-        remedy="See `wirecheck explain TOK10`.",
+        sentence="Two special roles, or two strings, share one id.",
+        remedy=(
+            "Give each role its own token in tokenizer_config.json, and never build a mask or a stop set from the "
+            "shared id."
+        ),
         reference=None,
     ),
 )

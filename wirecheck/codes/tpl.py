@@ -12,8 +12,11 @@ TPL: tuple[Code, ...] = (
         family="TPL",
         severity=Severity.WARN,
         level=Level.INSPECTED,
-        sentence="an instruct wire needs one; a base wire does not",
-        remedy="See `wirecheck explain TPL01`.",
+        sentence="The model has no chat template.",
+        remedy=(
+            "Take the instruct checkpoint, set `tokenizer.chat_template`, or wire the model as a base model with "
+            "plain-text prompts."
+        ),
         reference=None,
     ),
     Code(
@@ -22,8 +25,11 @@ TPL: tuple[Code, ...] = (
         family="TPL",
         severity=Severity.BLOCK,
         level=Level.INSPECTED,
-        sentence="user/assistant turns do not render: the jinja error, with its line",
-        remedy="See `wirecheck explain TPL02`.",
+        sentence="The chat template does not render a plain exchange of user and assistant turns.",
+        remedy=(
+            "Correct the line of the template that the error names, or take chat_template.jinja from the "
+            "publisher's current commit."
+        ),
         reference=None,
     ),
     Code(
@@ -32,8 +38,8 @@ TPL: tuple[Code, ...] = (
         family="TPL",
         severity=Severity.WARN,
         level=Level.INSPECTED,
-        sentence="raises on a system turn",
-        remedy="See `wirecheck explain TPL03`.",
+        sentence="The chat template raises when the first turn is a system turn.",
+        remedy="Put the system text at the head of the first user turn for this model.",
         reference="guidellm#67",
     ),
     Code(
@@ -42,8 +48,8 @@ TPL: tuple[Code, ...] = (
         family="TPL",
         severity=Severity.WARN,
         level=Level.INSPECTED,
-        sentence="renders, but the system text is nowhere in it",
-        remedy="See `wirecheck explain TPL04`.",
+        sentence="The chat template accepts a system turn and renders nothing of its text.",
+        remedy="Put the system text at the head of the first user turn for this model.",
         reference=None,
     ),
     Code(
@@ -52,8 +58,8 @@ TPL: tuple[Code, ...] = (
         family="TPL",
         severity=Severity.WARN,
         level=Level.INSPECTED,
-        sentence="rendering then encoding with defaults gives two",
-        remedy="See `wirecheck explain TPL05`.",
+        sentence="Rendering a chat and then encoding it with defaults puts two begin-of-sequence tokens in front.",
+        remedy="Encode rendered chats with `add_special_tokens=False`.",
         reference="DeepSeek-R1#151",
     ),
     Code(
@@ -62,8 +68,11 @@ TPL: tuple[Code, ...] = (
         family="TPL",
         severity=Severity.WARN,
         level=Level.INSPECTED,
-        sentence="`apply_chat_template(tokenize=True)` and encode(render) disagree",
-        remedy="See `wirecheck explain TPL06`.",
+        sentence=(
+            "`apply_chat_template(tokenize=True)` and encoding the rendered text without special tokens give "
+            "different ids."
+        ),
+        remedy="Use one path everywhere, best `apply_chat_template(tokenize=True, return_dict=True)`.",
         reference="transformers#37686",
     ),
     Code(
@@ -72,8 +81,8 @@ TPL: tuple[Code, ...] = (
         family="TPL",
         severity=Severity.WARN,
         level=Level.INSPECTED,
-        sentence="adding a turn rewrites earlier ones",
-        remedy="See `wirecheck explain TPL07`.",
+        sentence="Adding a turn to a chat changes how the earlier turns are rendered.",
+        remedy="Render the whole chat anew for every step; do not cache or concatenate rendered prefixes.",
         reference=None,
     ),
     Code(
@@ -82,8 +91,11 @@ TPL: tuple[Code, ...] = (
         family="TPL",
         severity=Severity.WARN,
         level=Level.INSPECTED,
-        sentence="what closes the assistant's turn is in no stop set",
-        remedy="See `wirecheck explain TPL08`.",
+        sentence="The token that closes the assistant's turn is in no set that generation stops at.",
+        remedy=(
+            "Add its id to the stop set: `model.generate(eos_token_id=[..., ID])`, or to `eos_token_id` in "
+            "generation_config.json."
+        ),
         reference=None,
     ),
     Code(
@@ -92,8 +104,8 @@ TPL: tuple[Code, ...] = (
         family="TPL",
         severity=Severity.BLOCK,
         level=Level.INSPECTED,
-        sentence="leaves the sandbox, runs past its time or output bound",
-        remedy="See `wirecheck explain TPL09`.",
+        sentence="The chat template tries to leave its sandbox, or runs past its bound of time or output.",
+        remedy="Do not render it outside a sandbox; replace it with a template you have read.",
         reference=None,
     ),
     Code(
@@ -102,8 +114,8 @@ TPL: tuple[Code, ...] = (
         family="TPL",
         severity=Severity.NOTE,
         level=Level.INSPECTED,
-        sentence="the prompt changes with the date: results do not repeat",
-        remedy="See `wirecheck explain TPL10`.",
+        sentence="The rendered prompt changes with the date, so results do not repeat from one day to the next.",
+        remedy='Pass a fixed date to the template, such as `apply_chat_template(..., date_string="26 Jul 2024")`.',
         reference=None,
     ),
 )

@@ -12,8 +12,11 @@ WGT: tuple[Code, ...] = (
         family="WGT",
         severity=Severity.BLOCK,
         level=Level.INSPECTED,
-        sentence="a file the index names is not there, or no weights at all",
-        remedy="See `wirecheck explain WGT01`.",
+        sentence="A file of weights that the index names is not there, or the model has no weights at all.",
+        remedy=(
+            "Fetch what is missing: `hf download ORG/NAME --include '*.safetensors'`, or name the folder that holds "
+            "the shards."
+        ),
         reference=None,
     ),
     Code(
@@ -22,8 +25,11 @@ WGT: tuple[Code, ...] = (
         family="WGT",
         severity=Severity.BLOCK,
         level=Level.INSPECTED,
-        sentence="size is not 8 + header + last offset",
-        remedy="See `wirecheck explain WGT02`.",
+        sentence="A shard's size is not what its own header promises: the file was cut short or has bytes too many.",
+        remedy=(
+            "Delete the shard and fetch it again: `hf download ORG/NAME SHARD --force-download`; check the free "
+            "disk space first."
+        ),
         reference="airllm#137",
     ),
     Code(
@@ -32,8 +38,8 @@ WGT: tuple[Code, ...] = (
         family="WGT",
         severity=Severity.BLOCK,
         level=Level.INSPECTED,
-        sentence="the file is a Git LFS pointer",
-        remedy="See `wirecheck explain WGT03`.",
+        sentence="A file of weights is a Git LFS pointer, some hundred bytes of text in place of the tensors.",
+        remedy="Fetch the real file: `git lfs pull` in the clone, or `hf download ORG/NAME`.",
         reference="MFTCoder#20",
     ),
     Code(
@@ -42,8 +48,14 @@ WGT: tuple[Code, ...] = (
         family="WGT",
         severity=Severity.BLOCK,
         level=Level.INSPECTED,
-        sentence="not JSON, overlapping or gapped offsets, duplicate names, header past the limit",
-        remedy="See `wirecheck explain WGT04`.",
+        sentence=(
+            "A safetensors header breaks the format: not JSON, offsets that overlap or leave gaps, duplicate names, "
+            "or a length past the limit."
+        ),
+        remedy=(
+            "Do not load the file; fetch it again from the publisher, or write it anew with "
+            "`safetensors.torch.save_file`."
+        ),
         reference=None,
     ),
     Code(
@@ -52,9 +64,15 @@ WGT: tuple[Code, ...] = (
         family="WGT",
         severity=Severity.BLOCK,
         level=Level.INSPECTED,
-        sentence="the class expects it, no file holds it, no tie provides it",
-        remedy="See `wirecheck explain WGT05`.",
-        reference="transformers#34759",
+        sentence=(
+            "A tensor that the class expects is in no file, and no tie provides it, so it would be random after "
+            "loading."
+        ),
+        remedy=(
+            "Use a complete checkpoint, or set `tie_word_embeddings` as it was in training when the missing tensor "
+            "is the head."
+        ),
+        reference="transformers#34759, transformers#38870",
     ),
     Code(
         code="WGT06",
@@ -62,8 +80,11 @@ WGT: tuple[Code, ...] = (
         family="WGT",
         severity=Severity.NOTE,
         level=Level.INSPECTED,
-        sentence="files hold what the class does not read",
-        remedy="See `wirecheck explain WGT06`.",
+        sentence="The files hold tensors that the class does not read.",
+        remedy=(
+            "Check that `architectures` names the class the weights were saved from; buffers of older releases can "
+            "stay."
+        ),
         reference=None,
     ),
     Code(
@@ -72,8 +93,8 @@ WGT: tuple[Code, ...] = (
         family="WGT",
         severity=Severity.BLOCK,
         level=Level.INSPECTED,
-        sentence="shape on file is not the shape the config implies",
-        remedy="See `wirecheck explain WGT07`.",
+        sentence="A tensor's shape on file is not the shape that the config implies.",
+        remedy="Take config.json and weights from one commit, and correct the size the evidence names.",
         reference=None,
     ),
     Code(
@@ -82,8 +103,11 @@ WGT: tuple[Code, ...] = (
         family="WGT",
         severity=Severity.BLOCK,
         level=Level.INSPECTED,
-        sentence="embedding or head rows are not config.vocab_size",
-        remedy="See `wirecheck explain WGT08`.",
+        sentence="The embedding or the head has another number of rows than the config's vocabulary size.",
+        remedy=(
+            "Set `vocab_size` to the rows on file, or resize and save: `model.resize_token_embeddings(N); "
+            "model.save_pretrained(DIR)`."
+        ),
         reference="mergekit#489",
     ),
     Code(
@@ -92,8 +116,8 @@ WGT: tuple[Code, ...] = (
         family="WGT",
         severity=Severity.NOTE,
         level=Level.INSPECTED,
-        sentence="rows past the last token: counted, to be masked",
-        remedy="See `wirecheck explain WGT09`.",
+        sentence="The embedding has rows past the last token of the tokenizer: padding that no text reaches.",
+        remedy="Mask those logits (`logits[..., num_tokens:] = -inf`) before sampling or distilling.",
         reference="llm-foundry#590",
     ),
     Code(
@@ -102,8 +126,11 @@ WGT: tuple[Code, ...] = (
         family="WGT",
         severity=Severity.WARN,
         level=Level.INSPECTED,
-        sentence="only pickled weights: never unpickled without opt-in, and then weights-only",
-        remedy="See `wirecheck explain WGT10`.",
+        sentence="The weights come only as pickle files, which can execute code when loaded and are not opened here.",
+        remedy=(
+            "Convert them once in a sandbox: `torch.load(FILE, weights_only=True)`, then "
+            "`safetensors.torch.save_file`, or use a revision with safetensors."
+        ),
         reference=None,
     ),
     Code(
@@ -112,8 +139,11 @@ WGT: tuple[Code, ...] = (
         family="WGT",
         severity=Severity.BLOCK,
         level=Level.EXECUTED,
-        sentence="NaN or infinity, with tensor and count",
-        remedy="See `wirecheck explain WGT11`.",
+        sentence="A tensor of the real weights holds NaN or infinity.",
+        remedy=(
+            "Fetch the shard again; if the publisher's bytes are the same, use another checkpoint or a wider dtype "
+            "(`--dtype bfloat16`)."
+        ),
         reference=None,
     ),
     Code(
@@ -122,18 +152,11 @@ WGT: tuple[Code, ...] = (
         family="WGT",
         severity=Severity.WARN,
         level=Level.INSPECTED,
-        sentence="tensors of several dtypes",
-        remedy="See `wirecheck explain WGT12`.",
-        reference=None,
-    ),
-    Code(
-        code="WGT14",
-        name="zero-filled",
-        family="WGT",
-        severity=Severity.WARN,
-        level=Level.INSPECTED,
-        sentence="large tensors are all zeros (a placeholder, a hole in the file): nothing is claimed about the numbers, and the executed rung is skipped with this reason",
-        remedy="See `wirecheck explain WGT14`.",
+        sentence="The weights are stored in several dtypes.",
+        remedy=(
+            "Load with one explicit dtype, `from_pretrained(..., dtype=torch.bfloat16)`, so that no float32 island "
+            "meets bfloat16 activations."
+        ),
         reference=None,
     ),
     Code(
@@ -142,8 +165,21 @@ WGT: tuple[Code, ...] = (
         family="WGT",
         severity=Severity.BLOCK,
         level=Level.INSPECTED,
-        sentence="not the bytes that the lock pinned",
-        remedy="See `wirecheck explain WGT13`.",
+        sentence="A file of weights is not the bytes that were pinned.",
+        remedy="Fetch the pinned commit again (`ORG/NAME@COMMIT`); only when the change is meant, pin the new digest.",
+        reference=None,
+    ),
+    Code(
+        code="WGT14",
+        name="zero-filled",
+        family="WGT",
+        severity=Severity.WARN,
+        level=Level.INSPECTED,
+        sentence="Large tensors are all zeros: a placeholder or a hole in the file, not trained weights.",
+        remedy=(
+            "Fetch the real shards (`hf download ORG/NAME`) before anything is claimed about the numbers; until "
+            "then the executed rung stays unproven."
+        ),
         reference=None,
     ),
 )

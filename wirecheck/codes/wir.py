@@ -12,8 +12,11 @@ WIR: tuple[Code, ...] = (
         family="WIR",
         severity=Severity.BLOCK,
         level=Level.SIMULATED,
-        sentence="encoder, adapter or model raises: shapes, dtypes, devices in the message",
-        remedy="See `wirecheck explain WIR01`.",
+        sentence="The encoder, an adapter or a frozen model raises when the wire is run.",
+        remedy=(
+            "Read the shapes, dtypes and devices in the message; cast the prefix to the dtype and device of the "
+            "model's embedding."
+        ),
         reference=None,
     ),
     Code(
@@ -22,8 +25,11 @@ WIR: tuple[Code, ...] = (
         family="WIR",
         severity=Severity.BLOCK,
         level=Level.SIMULATED,
-        sentence="trainable tensors that receive no, or an all-zero, gradient",
-        remedy="See `wirecheck explain WIR02`.",
+        sentence="Trainable tensors receive no gradient, or one that is exactly zero.",
+        remedy=(
+            "Connect the tensors named, or freeze and drop them from the optimizer; look for a `detach`, a "
+            "`no_grad` or an unused branch."
+        ),
         reference=None,
     ),
     Code(
@@ -32,8 +38,11 @@ WIR: tuple[Code, ...] = (
         family="WIR",
         severity=Severity.BLOCK,
         level=Level.SIMULATED,
-        sentence="loss or a gradient is NaN or infinite",
-        remedy="See `wirecheck explain WIR03`.",
+        sentence="The loss or a gradient is NaN or infinite.",
+        remedy=(
+            "Run in `--dtype bfloat16` or `float32`, calibrate the prefix to the embedding's RMS, and look for rows "
+            "without a label."
+        ),
         reference=None,
     ),
     Code(
@@ -42,8 +51,11 @@ WIR: tuple[Code, ...] = (
         family="WIR",
         severity=Severity.BLOCK,
         level=Level.SIMULATED,
-        sentence="a frozen model parameter holds a gradient",
-        remedy="See `wirecheck explain WIR04`.",
+        sentence="A parameter of a model that should be frozen holds a gradient.",
+        remedy=(
+            "Call `model.requires_grad_(False)` before the first forward, and give the optimizer the trainable "
+            "parameters only."
+        ),
         reference=None,
     ),
     Code(
@@ -52,8 +64,11 @@ WIR: tuple[Code, ...] = (
         family="WIR",
         severity=Severity.WARN,
         level=Level.SIMULATED,
-        sentence="a single batch is not overfitted in the steps given",
-        remedy="See `wirecheck explain WIR05`.",
+        sentence="One batch is not overfitted in the steps given.",
+        remedy=(
+            "Raise the learning rate or the steps, and check labels and prefix scale first; a wire that cannot "
+            "learn one batch learns no task."
+        ),
         reference=None,
     ),
     Code(
@@ -62,8 +77,8 @@ WIR: tuple[Code, ...] = (
         family="WIR",
         severity=Severity.BLOCK,
         level=Level.SIMULATED,
-        sentence="the step's loss is not the next-token loss computed independently (a shift done twice shows here)",
-        remedy="See `wirecheck explain WIR06`.",
+        sentence="The loss of the step is not the next-token loss computed independently: labels are misaligned.",
+        remedy="Pass unshifted labels (the model shifts them), with -100 on latent and context positions.",
         reference=None,
     ),
     Code(
@@ -72,8 +87,8 @@ WIR: tuple[Code, ...] = (
         family="WIR",
         severity=Severity.WARN,
         level=Level.SIMULATED,
-        sentence="soft tokens' RMS against the embedding's, before and after calibration",
-        remedy="See `wirecheck explain WIR07`.",
+        sentence="The soft tokens' RMS is far from that of the model's embedding table.",
+        remedy="Scale the prefix to the table's RMS, `prefix * (table_rms / prefix_rms)`, at every step.",
         reference=None,
     ),
     Code(
@@ -82,8 +97,8 @@ WIR: tuple[Code, ...] = (
         family="WIR",
         severity=Severity.WARN,
         level=Level.SIMULATED,
-        sentence="more padding, another loss",
-        remedy="See `wirecheck explain WIR08`.",
+        sentence="Padding the batch further changes the loss.",
+        remedy="Mask padded positions in attention and labels (-100), and pass explicit `position_ids`.",
         reference=None,
     ),
     Code(
@@ -92,8 +107,8 @@ WIR: tuple[Code, ...] = (
         family="WIR",
         severity=Severity.WARN,
         level=Level.SIMULATED,
-        sentence="the batch's loss is not that of its rows",
-        remedy="See `wirecheck explain WIR09`.",
+        sentence="The loss of a batch is not the loss of its rows taken together.",
+        remedy="Divide the summed loss by the number of labelled tokens, and mask padding in the encoder too.",
         reference=None,
     ),
     Code(
@@ -102,8 +117,11 @@ WIR: tuple[Code, ...] = (
         family="WIR",
         severity=Severity.BLOCK,
         level=Level.SIMULATED,
-        sentence="saved and loaded adapter gives another output",
-        remedy="See `wirecheck explain WIR10`.",
+        sentence="An adapter that was saved and loaded again gives another output.",
+        remedy=(
+            "Save every trainable tensor and buffer (`state_dict()` of encoder and adapters, calibration included) "
+            "and load with `strict=True`."
+        ),
         reference=None,
     ),
     Code(
@@ -112,8 +130,8 @@ WIR: tuple[Code, ...] = (
         family="WIR",
         severity=Severity.BLOCK,
         level=Level.SIMULATED,
-        sentence="two sources, one latent",
-        remedy="See `wirecheck explain WIR11`.",
+        sentence="Two different sources give the same latent: the encoder does not read its input.",
+        remedy="Check the mask that is passed to the encoder and the gate of its pooler, which may be shut.",
         reference=None,
     ),
     Code(
@@ -122,8 +140,8 @@ WIR: tuple[Code, ...] = (
         family="WIR",
         severity=Severity.WARN,
         level=Level.SIMULATED,
-        sentence="cached and uncached greedy generation from the prefix disagree",
-        remedy="See `wirecheck explain WIR12`.",
+        sentence="Greedy generation from the prefix gives other tokens with the cache than without it.",
+        remedy="Pass the full `attention_mask`, prefix included, and `position_ids` at every cached step.",
         reference=None,
     ),
 )

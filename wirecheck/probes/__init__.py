@@ -3,6 +3,27 @@
 from __future__ import annotations
 
 from wirecheck.probe import Probe
+from wirecheck.probes.config import CONFIG
+from wirecheck.probes.embeds import EMBEDS_TWIN, EMBEDS_WEIGHTS
+from wirecheck.probes.expectations import EXPECTATIONS
+from wirecheck.probes.memory import MEMORY
+from wirecheck.probes.pairing import PAIRING
+from wirecheck.probes.skeleton import SKELETON
+from wirecheck.probes.template import TEMPLATE
+from wirecheck.probes.tokenizer import TOKENIZER
+from wirecheck.probes.values import VALUES
+from wirecheck.probes.weights import WEIGHTS
+from wirecheck.probes.wire import WIRE_TWIN, WIRE_WEIGHTS
 
-MODEL_PROBES: tuple[Probe, ...] = ()
-PAIR_PROBES: tuple[Probe, ...] = ()
+MODEL_PROBES: tuple[Probe, ...] = (
+    CONFIG,
+    WEIGHTS,
+    SKELETON,
+    TOKENIZER,
+    TEMPLATE,
+    EXPECTATIONS,
+    EMBEDS_TWIN,
+    VALUES,
+    EMBEDS_WEIGHTS,
+)
+PAIR_PROBES: tuple[Probe, ...] = (PAIRING, MEMORY, WIRE_TWIN, WIRE_WEIGHTS)

@@ -1,0 +1,66 @@
+# Every target does its own set-up: python3 (3.11 or newer), make and a package registry are all that is needed.
+# Another interpreter: make demo PYTHON=python3.12. More for pytest: make test ARGS="-k wire".
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -qq --constraint constraints.txt
+WORKERS ?= 2
+
+# A virtual environment knows the place and the interpreter it was made for: the stamp's name changes with either.
+MADE := $(VENV)/.made-$(shell printf '%s ' "$(CURDIR)" $$($(PYTHON) -VV 2>&1) | cksum | cut -d ' ' -f 1)
+RUNS := $(VENV)/.runs
+TESTS := $(VENV)/.tests
+REQUIRED := import sys; sys.exit(sys.version_info < (3, 11) and "wirecheck needs Python 3.11 or newer: PYTHON=python3.12")
+
+.PHONY: demo test lint types check reports demo-models benchmarks wheel clean
+.DEFAULT_GOAL := demo
+
+demo: $(RUNS)  ## two built-in models through the whole of `pair`; the report is in wirecheck-demo/
+	$(BIN)/wirecheck demo
+
+test: $(TESTS)  ## the whole test suite
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+
+lint: $(TESTS)  ## ruff, and its formatter as a check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(TESTS)  ## mypy --strict
+	$(BIN)/mypy --strict wirecheck
+
+check: $(RUNS)  ## everything in the repository that a script writes is as the script writes it
+	$(BIN)/python scripts/make_demo_corpus.py --check
+	$(BIN)/python scripts/regenerate.py --check
+
+reports: $(RUNS)  ## write reports/ and the generated pages of docs/ again
+	$(BIN)/python scripts/regenerate.py
+
+demo-models: $(RUNS)  ## train the two built-in models again (about five minutes)
+	$(BIN)/python scripts/make_demo_corpus.py
+	$(BIN)/python scripts/make_demo_models.py
+
+benchmarks: $(RUNS)  ## seconds and peak memory against their targets
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/pair.py
+
+wheel: $(RUNS)  ## dist/wirecheck-*.whl
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean:  ## everything that is not in the repository, but for .cache
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis wirecheck-demo
+
+$(MADE):
+	@$(PYTHON) -c '$(REQUIRED)'
+	@echo "making $(VENV) (the first time this takes a few minutes, most of it torch)"
+	rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(RUNS): $(MADE) pyproject.toml constraints.txt
+	$(PIP) --editable .
+	@touch $@
+
+$(TESTS): $(MADE) pyproject.toml constraints.txt
+	$(PIP) --editable '.[dev]'
+	@touch $@ $(RUNS)

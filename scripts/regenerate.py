@@ -1,0 +1,171 @@
+"""Everything in the repository that the tool itself writes: made again, or compared with what is committed.
+
+    python scripts/regenerate.py            write it all
+    python scripts/regenerate.py --check    exit 1 where a committed file is not what the tool writes now
+
+The words (schema, help pages, table of checks) are compared to the byte. A report is compared in two steps: its
+markdown and HTML are what its committed JSON renders to, to the byte; and its JSON is what a fresh run gives, leaving
+out seconds and versions, with floats equal to 0.1 %.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared"
+sys.path.insert(0, str(ROOT))
+
+from wirecheck.cli_output import read_result  # noqa: E402 - the checkout's own package, after its path is set
+from wirecheck.cli_texts import json_schema  # noqa: E402
+from wirecheck.codes import CODES  # noqa: E402
+from wirecheck.views import html, markdown  # noqa: E402
+
+COMMANDS = ("", "pair", "model", "demo", "explain", "report", "schema", "doctor")
+
+SEED_PAIRS = {
+    "llama-3.2-1b+mistral-7b-v0.3": (
+        "meta-llama__Llama-3.2-1B-Instruct",
+        "mistralai__Mistral-7B-Instruct-v0.3",
+    ),
+    "llama-3.2-3b+qwen2.5-1.5b": ("meta-llama__Llama-3.2-3B-Instruct", "Qwen__Qwen2.5-1.5B-Instruct"),
+    "llama-3.1-8b+qwen2.5-7b": ("meta-llama__Llama-3.1-8B-Instruct", "Qwen__Qwen2.5-7B-Instruct"),
+}
+
+VOLATILE = {"seconds", "environment"}
+
+
+def wirecheck(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run the tool of this checkout as a user would, in `cwd`."""
+    environment = os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "COLUMNS": "100",
+        "TERMINAL_WIDTH": "100",
+        "NO_COLOR": "1",
+        "TERM": "dumb",
+        "HF_HUB_OFFLINE": "1",
+    }
+    environment.pop("FORCE_COLOR", None)
+    environment.pop("GITHUB_ACTIONS", None)
+    command = [sys.executable, "-m", "wirecheck.cli", *words]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+
+
+def help_page() -> str:
+    """docs/cli.md: every command's own help."""
+    parts = ["# The commands\n\nMade by `scripts/regenerate.py` from the parser; not written by hand.\n"]
+    for name in COMMANDS:
+        words = [name, "--help"] if name else ["--help"]
+        text = wirecheck(*words, cwd=ROOT).stdout.replace("python -m wirecheck.cli", "wirecheck")
+        lines = "\n".join(line.rstrip() for line in text.strip().splitlines())
+        parts.append(f"## {f'wirecheck {name}'.strip()}\n\n```text\n{lines}\n```\n")
+    return "\n".join(parts)
+
+
+def checks_page() -> str:
+    """docs/checks.md: the table of codes."""
+    lines = ["# The checks", "", "Made by `scripts/regenerate.py` from `wirecheck/codes`; not written by hand.", ""]
+    lines += ["| code | name | severity | rung | what it says | remedy |", "|---|---|---|---|---|---|"]
+    for entry in CODES.values():
+        cells = (entry.code, entry.name, entry.severity, entry.level, entry.sentence, entry.remedy)
+        lines.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+WORDS = {"docs/schema.json": json_schema, "docs/cli.md": help_page, "docs/checks.md": checks_page}
+
+
+def run_report(name: str, models: tuple[str, str], folder: Path) -> dict[str, Any]:
+    """One fresh run in `folder`, where the models lie under short relative names."""
+    target = folder / f"{name}.json"
+    wirecheck("pair", *(f"./{model}" for model in models), "--json", str(target), cwd=folder)
+    return json.loads(target.read_text(encoding="utf-8"))
+
+
+def fresh_reports(folder: Path) -> dict[str, dict[str, Any]]:
+    """Every report that can be made here: the demo pair always, the seed pairs where the assets are."""
+    wirecheck("demo", "--out", "demo", cwd=folder)
+    made = {"demo": json.loads((folder / "demo" / "result.json").read_text(encoding="utf-8"))}
+    unpack = SHARED / "assets" / "unpack.py"
+    if not unpack.is_file():
+        print("skipped: the seed pairs, whose recorded models are not beside this checkout")
+        return made
+    for name, models in SEED_PAIRS.items():
+        for model in models:
+            subprocess.run([sys.executable, unpack, model, folder / model], check=True, capture_output=True)
+        made[name] = run_report(name, models, folder)
+        for model in models:
+            shutil.rmtree(folder / model)
+    return made
+
+
+def differences(old: Any, new: Any, place: str = "") -> list[str]:
+    """Where two results differ in more than seconds, versions and the last digits of floats."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = sorted((old.keys() | new.keys()) - VOLATILE)
+        return [line for key in keys for line in differences(old.get(key), new.get(key), f"{place}.{key}")]
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        return [
+            line for i, (x, y) in enumerate(zip(old, new, strict=True)) for line in differences(x, y, f"{place}[{i}]")
+        ]
+    if isinstance(old, float) and isinstance(new, float):
+        return [] if math.isclose(old, new, rel_tol=1e-3, abs_tol=1e-4) else [f"{place}: {old} -> {new}"]
+    return [] if old == new else [f"{place}: {str(old)[:150]!r} -> {str(new)[:150]!r}"]
+
+
+def check() -> list[str]:
+    """Everything that is not as committed."""
+    wrong = []
+    for name, make in WORDS.items():
+        path = ROOT / name
+        if not path.is_file() or path.read_text(encoding="utf-8") != make():
+            wrong.append(f"{name}: not what the tool writes now")
+    for path in sorted((ROOT / "reports").glob("*.json")):
+        result = read_result(path)
+        for face, render in ((".md", markdown.render), (".html", html.render)):
+            if path.with_suffix(face).read_text(encoding="utf-8") != render(result):
+                wrong.append(f"{path.stem}{face}: not what its JSON renders to")
+    with tempfile.TemporaryDirectory() as folder:
+        for name, new in fresh_reports(Path(folder)).items():
+            old = json.loads((ROOT / "reports" / f"{name}.json").read_text(encoding="utf-8"))
+            wrong += [f"reports/{name}.json{line}" for line in differences(old, new)[:10]]
+    return wrong
+
+
+def write() -> None:
+    """Write everything."""
+    for name, make in WORDS.items():
+        (ROOT / name).parent.mkdir(exist_ok=True)
+        (ROOT / name).write_text(make(), encoding="utf-8")
+    with tempfile.TemporaryDirectory() as folder:
+        for name, new in fresh_reports(Path(folder)).items():
+            path = ROOT / "reports" / f"{name}.json"
+            path.write_text(json.dumps(new, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            result = read_result(path)
+            path.with_suffix(".md").write_text(markdown.render(result), encoding="utf-8")
+            path.with_suffix(".html").write_text(html.render(result), encoding="utf-8")
+
+
+def main() -> int:
+    """Write, or check and say what differs."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="compare instead of writing")
+    if not parser.parse_args().check:
+        write()
+        return 0
+    wrong = check()
+    print("\n".join(wrong) or "everything the tool writes is as committed")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

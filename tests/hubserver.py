@@ -1,0 +1,169 @@
+"""A small hub on 127.0.0.1: one repository, ranges, LFS on another origin, and faults on request."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import urlsplit
+
+COMMIT = "c0ffee" * 6 + "beef"
+
+
+def blob_sha1(content: bytes) -> str:
+    """The name git gives these bytes."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+@dataclass
+class Fault:
+    """What happens in place of an answer, so many times."""
+
+    status: int | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    times: int = 10**6
+    cut: int | None = None
+    """Send only so many bytes of the body, then close."""
+    body: bytes | None = None
+    """Other bytes than the repository's, with an honest length."""
+    ignore_range: bool = False
+
+
+@dataclass
+class Hub:
+    """The repository `org/name` and how it is served."""
+
+    files: dict[str, bytes]
+    lfs: frozenset[str] = frozenset()
+    """Files kept in LFS: answered by a redirect to another origin."""
+    faults: dict[str, Fault] = field(default_factory=dict)
+    """By file name; `list` is the repository's listing."""
+    listed: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Changes to the listing, by file name."""
+    requests: list[tuple[str, str, str]] = field(default_factory=list)
+    """(method, path, Range) of every request but the client's agent list."""
+    url: str = ""
+    cdn: str = ""
+
+    def seen(self, word: str, method: str = "GET") -> list[tuple[str, str, str]]:
+        """Requests of that method whose path holds the word."""
+        return [r for r in self.requests if r[0] == method and word in r[1]]
+
+    def listing(self) -> dict[str, Any]:
+        """The answer of /api/models."""
+        siblings = []
+        for name, content in self.files.items():
+            entry: dict[str, Any] = {"rfilename": name, "size": len(content), "blobId": blob_sha1(content)}
+            if name in self.lfs:
+                digest = hashlib.sha256(content).hexdigest()
+                entry["lfs"] = {"size": len(content), "sha256": digest, "pointerSize": 130}
+            siblings.append(entry | self.listed.get(name, {}))
+        return {"id": "org/name", "modelId": "org/name", "sha": COMMIT, "siblings": siblings}
+
+    def take_fault(self, name: str) -> Fault:
+        """The fault that strikes now, counted down; a faultless one where none does."""
+        fault = self.faults.get(name)
+        if fault is None or fault.times <= 0:
+            return Fault()
+        fault.times -= 1
+        return fault
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    hub: Hub
+
+    def log_message(self, *args: Any) -> None:
+        """Says nothing."""
+
+    def do_HEAD(self) -> None:
+        self._answer()
+
+    def do_GET(self) -> None:
+        self._answer()
+
+    def _answer(self) -> None:
+        path = urlsplit(self.path).path
+        if path == "/api/agent-harnesses":
+            return self._send(404, {}, b"")
+        self.hub.requests.append((self.command, path, self.headers.get("Range", "")))
+        parts = path.strip("/").split("/")
+        if parts[:2] == ["api", "models"]:
+            return self._api(parts[2:])
+        if parts[0] == "lfs":
+            return self._content("/".join(parts[1:]), {})
+        if parts[:2] != ["org", "name"] or parts[2] != "resolve":
+            return self._send(404, {"X-Error-Code": "RepoNotFound"}, b"")
+        name = "/".join(parts[4:])
+        if name not in self.hub.files:
+            return self._send(404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT}, b"")
+        return self._file(name)
+
+    def _api(self, parts: list[str]) -> None:
+        if parts[:2] != ["org", "name"]:
+            return self._send(404, {"X-Error-Code": "RepoNotFound"}, b"")
+        if len(parts) > 2 and "/".join(parts[3:]) not in (COMMIT, "main", "v1"):
+            return self._send(404, {"X-Error-Code": "RevisionNotFound"}, b"")
+        return self._body("list", 200, {"Content-Type": "application/json"}, json.dumps(self.hub.listing()).encode())
+
+    def _file(self, name: str) -> None:
+        content = self.hub.files[name]
+        headers = {"X-Repo-Commit": COMMIT}
+        if name not in self.hub.lfs:
+            return self._content(name, headers | {"ETag": f'"{blob_sha1(content)}"'})
+        headers |= {"X-Linked-ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Linked-Size": str(len(content))}
+        fault = self.hub.faults.get(name)
+        if fault is not None and fault.status is not None:
+            return self._content(name, {})
+        return self._send(302, headers | {"Location": f"{self.hub.cdn}/lfs/{name}"}, b"")
+
+    def _content(self, name: str, headers: dict[str, str]) -> None:
+        content, asked = self.hub.files[name], self.headers.get("Range")
+        if asked is None or (name in self.hub.faults and self.hub.faults[name].ignore_range):
+            return self._body(name, 200, headers, content)
+        first, _, last = asked.removeprefix("bytes=").partition("-")
+        begin, end = int(first), min(int(last or len(content)) + 1, len(content))
+        headers |= {"Content-Range": f"bytes {begin}-{end - 1}/{len(content)}"}
+        return self._body(name, 206, headers, content[begin:end])
+
+    def _body(self, name: str, status: int, headers: dict[str, str], body: bytes) -> None:
+        fault = self.hub.take_fault(name)
+        if fault.status is not None:
+            return self._send(fault.status, fault.headers, b"")
+        return self._send(status, headers, body if fault.body is None else fault.body, fault.cut)
+
+    def _send(self, status: int, headers: dict[str, str], body: bytes, cut: int | None = None) -> None:
+        self.send_response(status)
+        for key, value in headers.items():
+            self.send_header(key, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body[:cut])
+            if cut is not None and cut < len(body):
+                self.close_connection = True
+
+
+@contextmanager
+def serving(hub: Hub) -> Iterator[Hub]:
+    """The hub and its LFS store, each on a port of its own, until the block ends."""
+    handler = type("Handler", (_Handler,), {"hub": hub})
+    servers = [ThreadingHTTPServer(("127.0.0.1", 0), handler) for _ in range(2)]
+    hub.url, hub.cdn = (f"http://127.0.0.1:{server.server_port}" for server in servers)
+    threads = [threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True) for server in servers]
+    for server, thread in zip(servers, threads, strict=True):
+        server.daemon_threads = True
+        server.block_on_close = False
+        thread.start()
+    try:
+        yield hub
+    finally:
+        for server, thread in zip(servers, threads, strict=True):
+            server.shutdown()
+            server.server_close()
+            thread.join()

@@ -1,0 +1,155 @@
+"""The command line: text to objects, call, objects to text, exit. No policy here."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from wirecheck import __version__
+from wirecheck.cli_options import Json, Model, Report, shared
+from wirecheck.errors import WirecheckError
+
+app = typer.Typer(
+    name="wirecheck",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"wirecheck {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    """Prove that two language models can be wired together before GPU hours are spent.
+
+    Exit codes: 0 compatible, 1 incompatible, 3 unproven, 2 usage, 4 could not check, 5 a bug of ours.
+    """
+
+
+@app.command()
+@shared
+def pair(a: Model, b: Model, **options: Any) -> None:
+    """Check that A and B can be wired: every probe on each, then the wire through both."""
+    from wirecheck.cli_check import check_command
+
+    raise typer.Exit(check_command("pair", [a, b], options))
+
+
+@app.command()
+@shared
+def model(a: Model, **options: Any) -> None:
+    """Check one model: config, weights, tokenizer, template, inputs_embeds."""
+    from wirecheck.cli_check import check_command
+
+    raise typer.Exit(check_command("model", [a], options))
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the models, the result and its reports.")] = Path(
+        "wirecheck-demo"
+    ),
+) -> None:
+    """Run the whole of `pair` on two small built-in models, with real weights and no network."""
+    from wirecheck.cli_check import demo_command
+
+    raise typer.Exit(demo_command(out))
+
+
+@app.command()
+def explain(
+    code: Annotated[str, typer.Argument(help="A finding code such as TOK06, or a family such as TOK.")],
+) -> None:
+    """Explain one finding code, or list a family."""
+    from wirecheck.cli_texts import explanation
+
+    typer.echo(explanation(code))
+
+
+@app.command()
+def report(
+    file: Annotated[Path, typer.Argument(help="A result made with --json.")],
+    json: Json = None,
+    report: Report = None,
+) -> None:
+    """Render a result again: in the terminal, or as files. Exits as the check did."""
+    from wirecheck.cli_output import exit_code, publish, read_result
+
+    result = read_result(file)
+    publish(result, json, report or [])
+    raise typer.Exit(exit_code(result))
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of a result."""
+    from wirecheck.cli_texts import json_schema
+
+    typer.echo(json_schema(), nl=False)
+
+
+@app.command()
+def doctor() -> None:
+    """Look at this machine: versions, memory, accelerator, cache, access to the hub."""
+    from wirecheck.cli_texts import doctor_lines
+
+    lines, sound = doctor_lines()
+    typer.echo("\n".join(lines))
+    raise typer.Exit(0 if sound else 4)
+
+
+def main() -> None:
+    """Entry point: one place catches everything, one line for the user, the full story in a file."""
+    try:
+        app()
+    except WirecheckError as error:
+        _say("error", error.message)
+        if error.next_step:
+            _say("next", error.next_step)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        _say("error", "interrupted")
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except Exception as error:  # noqa: BLE001 - the last resort: our own bug, told in one line
+        _say("error", f"a bug of wirecheck: {type(error).__name__}: {error}; the story is in {_crash_log()}")
+        _say("next", "report it with that file")
+        sys.exit(5)
+
+
+def _say(head: str, words: str) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    from wirecheck.views.words import visible
+
+    style = "bold red" if head == "error" else "bold"
+    Console(stderr=True, soft_wrap=True).print(Text.assemble((f"{head}: ", style), visible(words)))
+
+
+def _crash_log() -> Path:
+    handle, name = tempfile.mkstemp(prefix="wirecheck-", suffix=".log")
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(f"wirecheck {__version__}, Python {sys.version}\n{sys.argv}\n\n{traceback.format_exc()}")
+    return Path(name)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""The commands that check: read the snapshots, run, publish, and hand back the exit code."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from wirecheck.cli_output import exit_code, face, publish, to_json, write
+from wirecheck.cli_request import OPTIONS, request
+from wirecheck.errors import Interrupted, OutputNotWritten
+from wirecheck.runner import Check
+from wirecheck.schema import PairResult
+from wirecheck.views.console import LiveProgress
+
+
+def check_command(verb: str, models: Sequence[str], options: Mapping[str, Any]) -> int:
+    """`wirecheck pair` and `wirecheck model`: the exit code. Raises WirecheckError's children."""
+    reports: list[Path] = options["report"] or []
+    for path in reports:
+        face(path)
+    asked = {option: options[option.removeprefix("--").replace("-", "_")] for option in OPTIONS}
+    wanted = request(verb, models, asked, seed=options["seed"], config=options["config"])
+    return _run(models, wanted, options["json"], reports, offline=options["offline"])
+
+
+def demo_command(out: Path) -> int:
+    """`wirecheck demo`: the built-in models laid out under `out`, checked as a pair, reports beside them."""
+    from wirecheck.demo import demo_folders
+
+    models = []
+    for source in demo_folders():
+        target = out / source.name
+        try:
+            shutil.copytree(source, target, dirs_exist_ok=True)
+        except (OSError, shutil.Error) as error:
+            raise OutputNotWritten(
+                f"{target}: not written: {error}", next_step="name another place with --out"
+            ) from None
+        models.append(f"./{target.as_posix()}" if not target.is_absolute() else str(target))
+    options = dict.fromkeys(OPTIONS) | {"--require": "executed"}
+    wanted = request("pair", models, options, seed=0, config=None)
+    reports = [out / "report.md", out / "report.html"]
+    code = _run(models, wanted, str(out / "result.json"), reports, offline=True)
+    Console(stderr=True).print(f"report: {reports[0]}, {reports[1]}", soft_wrap=True, highlight=False)
+    return code
+
+
+def _run(models: Sequence[str], wanted: Any, json: str | None, reports: Sequence[Path], *, offline: bool) -> int:
+    from wirecheck.snapshot import parse_ref, take
+
+    with LiveProgress(Console(stderr=True)) as progress:
+        try:
+            snapshots = []
+            for text in models:
+                progress.note(f"reading {text} …")
+                snapshots.append(take(parse_ref(text), offline=offline))
+            check = Check(wanted, snapshots[0], snapshots[1] if len(snapshots) > 1 else None, progress)
+            _begin(check.result("started"), json)
+            result = check.run()
+        except KeyboardInterrupt:
+            raise Interrupted(None) from None
+        except Interrupted as stop:
+            _keep_partial(stop.partial, json)
+            raise
+    publish(result, json, reports)
+    return exit_code(result)
+
+
+def _begin(started: PairResult, json: str | None) -> None:
+    """A file from a killed run says `started`, so it can never be taken for a success."""
+    if json and json != "-":
+        write(Path(json), to_json(started))
+
+
+def _keep_partial(partial: object, json: str | None) -> None:
+    if isinstance(partial, PairResult) and json and json != "-":
+        write(Path(json), to_json(partial))

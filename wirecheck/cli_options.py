@@ -1,0 +1,62 @@
+"""The options that the checking commands share, each declared once."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from wirecheck.schema import Level
+
+RUNGS = ", ".join(Level)
+
+MODEL = "Hub id (org/name, org/name@revision), a folder, or a .gguf file."
+
+Model = Annotated[str, typer.Argument(help=MODEL, show_default=False)]
+Json = Annotated[str | None, typer.Option(metavar="PATH|-", help="Write the result as JSON; - is stdout.")]
+Report = Annotated[
+    list[Path] | None,
+    typer.Option(metavar="PATH", help="Write a report: .md, .html, .xml (JUnit) or .sarif. Repeatable."),
+]
+
+
+def _option(kind: Any, words: str, default: Any = None, *names: str, **more: Any) -> tuple[Any, Any]:
+    return Annotated[kind, typer.Option(*names, help=words, **more)], default
+
+
+SHARED: dict[str, tuple[Any, Any]] = {
+    "depth": _option(Level | None, f"How far to go: {RUNGS}.", metavar="LEVEL", show_default="executed"),
+    "require": _option(Level | None, "Rung the verdict must stand on.", metavar="LEVEL", show_default="simulated"),
+    "wire": _option(str | None, "The wire.", metavar="NAME", show_default="bytes"),
+    "latent_length": _option(int | None, "Latent slots M.", show_default="32"),
+    "latent_width": _option(int | None, "Width of a slot Z.", show_default="256"),
+    "batch": _option(int | None, "Rows of one step.", show_default="8"),
+    "context": _option(int | None, "Text tokens beside the latent.", show_default="64"),
+    "answer": _option(int | None, "Answer tokens.", show_default="64"),
+    "dtype": _option(str | None, "The frozen models' dtype.", metavar="DTYPE", show_default="bfloat16"),
+    "grad_checkpointing": _option(bool, "The models recompute in backward.", False, "--grad-checkpointing"),
+    "gpu": _option(list[str] | None, "GPU the step must fit on. Repeatable.", metavar="NAME[xN]"),
+    "strict": _option(bool, "A warning counts as a block.", False, "--strict"),
+    "trust_remote_code": _option(bool, "Let code of the model's repository run.", False, "--trust-remote-code"),
+    "offline": _option(bool, "Use the cache only.", False, "--offline"),
+    "json": (Json, None),
+    "report": (Report, None),
+    "seed": _option(int, "Seed of twins, wires and samples.", 0, min=0),
+    "config": _option(Path | None, "A wirecheck.toml; options win over it.", metavar="FILE"),
+}
+"""Each shared option: its annotation and its default (None: not given)."""
+
+
+def shared(command: Callable[..., None]) -> Callable[..., None]:
+    """Give `command`, which takes `**options`, every shared option in the signature that typer reads."""
+    written = inspect.signature(command, eval_str=True).parameters.values()
+    own = [parameter for parameter in written if parameter.kind is not parameter.VAR_KEYWORD]
+    options = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        for name, (annotation, default) in SHARED.items()
+    ]
+    command.__signature__ = inspect.Signature([*own, *options])  # type: ignore[attr-defined]
+    return command

@@ -1,0 +1,113 @@
+"""Results to disk: written aside, then moved, so that a half-written file never exists under its name."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from wirecheck.errors import OutputNotWritten, UsageError
+from wirecheck.schema import Outcome, PairResult
+
+
+def _markdown(result: PairResult) -> str:
+    from wirecheck.views import markdown
+
+    return markdown.render(result)
+
+
+def _html(result: PairResult) -> str:
+    from wirecheck.views import html
+
+    return html.render(result)
+
+
+def _junit(result: PairResult) -> str:
+    from wirecheck.views import junit
+
+    return junit.render(result)
+
+
+def _sarif(result: PairResult) -> str:
+    from wirecheck.views import sarif
+
+    return sarif.render(result)
+
+
+FACES: dict[str, Callable[[PairResult], str]] = {".md": _markdown, ".html": _html, ".xml": _junit, ".sarif": _sarif}
+
+
+def face(path: Path) -> Callable[[PairResult], str]:
+    """The view that a file name asks for. Raises UsageError on an unknown ending."""
+    try:
+        return FACES[path.suffix.lower()]
+    except KeyError:
+        known = ", ".join(FACES)
+        raise UsageError(
+            f"--report {path}: no report has the ending {path.suffix or '(none)'}", next_step=f"use one of {known}"
+        ) from None
+
+
+def write(path: Path, text: str) -> None:
+    """Put `text` at `path` whole or not at all. Raises OutputNotWritten."""
+    aside: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:60]}.", suffix=".part")
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(aside).chmod(0o644)
+        os.replace(aside, path)  # noqa: PTH105 - one atomic move, by its own name
+    except OSError as error:
+        raise OutputNotWritten(
+            f"{path}: not written: {error.strerror or error}", next_step="free some space or name another place"
+        ) from None
+    finally:
+        if aside is not None:
+            Path(aside).unlink(missing_ok=True)
+
+
+def to_json(result: PairResult) -> str:
+    """The file format: the record, indented, with a newline at its end."""
+    return result.model_dump_json(indent=2) + "\n"
+
+
+def read_result(path: Path) -> PairResult:
+    """A result from its file. Raises UsageError when it is not one."""
+    try:
+        return PairResult.model_validate_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror or error}", next_step="name a file made with --json") from None
+    except (ValidationError, UnicodeDecodeError) as error:
+        first = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        raise UsageError(f"{path}: not a wirecheck result: {first}", next_step="make one with --json PATH") from None
+
+
+EXIT = {Outcome.COMPATIBLE: 0, Outcome.INCOMPATIBLE: 1, Outcome.UNPROVEN: 3}
+
+
+def exit_code(result: PairResult) -> int:
+    """The exit code of a finished result."""
+    return EXIT[result.verdict.outcome]
+
+
+def publish(result: PairResult, json: str | None, reports: Sequence[Path]) -> None:
+    """Write the files that were asked for, then show the result on stdout (or its JSON alone, for `-`)."""
+    for path in reports:
+        write(path, face(path)(result))
+    if json == "-":
+        sys.stdout.write(to_json(result))
+        return
+    if json:
+        write(Path(json), to_json(result))
+    from rich.console import Console
+
+    from wirecheck.views.console import show
+
+    show(result, Console(highlight=False))

@@ -1,0 +1,107 @@
+"""From what the user typed to a Request: options over wirecheck.toml over the defaults."""
+
+from __future__ import annotations
+
+import shlex
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from wirecheck.errors import UsageError
+from wirecheck.runner import Request
+from wirecheck.schema import Policy, TrainSpec, WireSpec
+from wirecheck.vram.gpus import parse_gpu
+from wirecheck.wires import WIRES
+
+SECTIONS = {"wire": WireSpec, "train": TrainSpec, "policy": Policy}
+
+OPTIONS: dict[str, tuple[str, str]] = {
+    "--wire": ("wire", "name"),
+    "--latent-length": ("wire", "latent_length"),
+    "--latent-width": ("wire", "latent_width"),
+    "--batch": ("train", "batch"),
+    "--context": ("train", "context"),
+    "--answer": ("train", "answer"),
+    "--dtype": ("train", "dtype"),
+    "--grad-checkpointing": ("train", "grad_checkpointing"),
+    "--depth": ("policy", "depth"),
+    "--require": ("policy", "required"),
+    "--gpu": ("policy", "gpus"),
+    "--strict": ("policy", "strict"),
+    "--trust-remote-code": ("policy", "trust_remote_code"),
+}
+"""Where each option's value goes: one table for parsing, overriding and printing the command again."""
+
+
+class Settings(BaseModel):
+    """A wirecheck.toml: three tables, each the record of its name."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    wire: WireSpec = WireSpec()
+    train: TrainSpec = TrainSpec()
+    policy: Policy = Policy()
+
+
+def read_config(path: Path) -> dict[str, dict[str, Any]]:
+    """The tables of a wirecheck.toml. Raises UsageError with the file and what is wrong."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror or error}", next_step="name a file that exists") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not TOML: {error}", next_step="mend the file, or leave --config out") from None
+
+
+def request(verb: str, models: Sequence[str], options: Mapping[str, Any], *, seed: int, config: Path | None) -> Request:
+    """The request of one command line. `options` maps each option to its value, None where it was not given."""
+    given = {
+        option: value for option, value in options.items() if value is not None and value is not False and value != []
+    }
+    if given.get("--gpu"):
+        given["--gpu"] = tuple(parse_gpu(text) for text in given["--gpu"])
+    tables = read_config(config) if config else {}
+    for option, value in given.items():
+        table, key = OPTIONS[option]
+        section = tables.setdefault(table, {})
+        if isinstance(section, dict):
+            section[key] = value
+    try:
+        settings = Settings.model_validate(tables)
+    except ValidationError as error:
+        raise UsageError(_first(error, config), next_step="see `wirecheck pair --help` for what is allowed") from None
+    if settings.wire.name not in WIRES:
+        raise UsageError(
+            f"--wire {settings.wire.name}: no wire of that name", next_step=f"use one of {', '.join(WIRES)}"
+        )
+    words = ["wirecheck", verb, *models, *_words(options)]
+    words += ["--seed", str(seed)] if seed else []
+    words += ["--config", str(config)] if config else []
+    return Request(
+        wire=settings.wire, train=settings.train, policy=settings.policy, seed=seed, command=shlex.join(words)
+    )
+
+
+def _words(options: Mapping[str, Any]) -> list[str]:
+    words: list[str] = []
+    for option, value in options.items():
+        if value is True:
+            words.append(option)
+        elif isinstance(value, list):
+            for one in value:
+                words += [option, str(one)]
+        elif value is not None and value is not False:
+            words += [option, str(value)]
+    return words
+
+
+def _first(error: ValidationError, config: Path | None) -> str:
+    """The first thing that does not validate, as the user wrote it: option or key, what was given, what is allowed."""
+    problem = error.errors()[0]
+    place = ".".join(str(part) for part in problem["loc"])
+    by_place = {f"{table}.{key}": option for option, (table, key) in OPTIONS.items()}
+    where = f"{config}: {place}" if config else by_place.get(place, place)
+    return f"{where}: {problem['msg'].lower()} (given: {str(problem['input'])[:80]!r})"

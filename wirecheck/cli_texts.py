@@ -1,0 +1,50 @@
+"""Commands that only say something: one code explained, the schema, the state of this machine."""
+
+from __future__ import annotations
+
+import difflib
+import json
+
+from wirecheck.codes import CODES
+from wirecheck.errors import UsageError
+from wirecheck.schema import PairResult
+
+
+def explanation(asked: str) -> str:
+    """A code in full, or a family in one line per code. Raises UsageError on an unknown one, with the nearest."""
+    word = asked.upper()
+    if word in CODES:
+        entry = CODES[word]
+        lines = [
+            f"{entry.code} {entry.name}",
+            f"severity: {entry.severity} (usual), established at: {entry.level}",
+            "",
+            entry.sentence,
+            "",
+            f"remedy: {entry.remedy}",
+        ]
+        return "\n".join([*lines, f"met in: {entry.reference}"] if entry.reference else lines)
+    family = [entry for entry in CODES.values() if entry.family == word]
+    if not family:
+        near = difflib.get_close_matches(word, [*CODES, *{entry.family for entry in CODES.values()}], n=3, cutoff=0.4)
+        raise UsageError(f"{asked}: no such code", next_step=f"wirecheck explain {near[0] if near else 'CFG'}")
+    return "\n".join(f"{entry.code}  {entry.severity:<6}{entry.name}: {entry.sentence}" for entry in family)
+
+
+def json_schema() -> str:
+    """The JSON schema of a result, as text ending in a newline."""
+    return json.dumps(PairResult.model_json_schema(mode="serialization"), indent=2, sort_keys=True) + "\n"
+
+
+def doctor_lines() -> tuple[list[str], bool]:
+    """One line per check of this machine, and whether all that is needed is there."""
+    from wirecheck.doctor import examine
+
+    checks = examine()
+    width = max(len(check.name) for check in checks)
+    lines = [
+        f"{'ok  ' if check.sound else 'MEND'}  {check.name:<{width}}  {check.seen}"
+        + (f"  -> {check.mend}" if check.mend and not check.sound else "")
+        for check in checks
+    ]
+    return lines, all(check.sound for check in checks)

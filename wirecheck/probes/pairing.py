@@ -1,0 +1,178 @@
+"""PAR: what two models share and what lies between them. All of it notes: the wire bears every difference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+from wirecheck.errors import CannotRun
+from wirecheck.probe import ModelBench, PairBench, Probe, Yielded
+from wirecheck.schema import Evidence, Fact, Level, Scalar
+from wirecheck.vocabulary import overlap
+from wirecheck.wires import WIRES
+
+SAMPLE = (
+    ("English", "The committee will publish its final report on the harbour bridge before the end of the month."),
+    ("German", "Die Geschwindigkeitsbegrenzung auf der Landstraße wurde nach dem Unfall deutlich herabgesetzt."),
+    ("French", "À la fin de l'été, ils ont traversé les Pyrénées à pied sans jamais perdre leur bonne humeur."),
+    ("Russian", "Учёные обнаружили под ледником озеро, в котором уже миллионы лет живут бактерии."),
+    ("Chinese", "昨天晚上我们在图书馆讨论了如何改进机器翻译系统的质量。"),
+    ("Japanese", "新しい駅の建設により、通勤時間が大幅に短縮される見込みです。"),
+    ("Arabic", "أعلنت الجامعة عن برنامج جديد لدراسة اللغات القديمة في المنطقة."),
+    ("Hindi", "किसानों ने इस वर्ष मानसून के जल्दी आने पर खुशी व्यक्त की है।"),
+    ("code", "def mean(values: list[float]) -> float:\n    return sum(values) / len(values) if values else 0.0\n"),
+    ("numbers", "3.14159 * (27 - 4)^2 = 1661.9; 2024-02-29T23:59:59Z; 0xDEADBEEF; 1,048,576 bytes"),
+)
+"""(kind, text): one sentence each, so that no kind outweighs the others by much."""
+_LAYOUT = (
+    ("num_layers", "layers"),
+    ("num_heads", "heads"),
+    ("num_kv_heads", "key-value heads"),
+    ("head_dim", "dimensions per head"),
+)
+
+
+def _run(bench: PairBench) -> Iterator[Yielded]:
+    yield from _hidden(bench)
+    yield from _vocabularies(bench)
+    yield from _lengths(bench)
+    yield from _layout(bench)
+    yield from _commits(bench)
+
+
+def _hidden(bench: PairBench) -> Iterator[Yielded]:
+    sizes = [_whole(bench, side, "hidden_size") for side in ("a", "b")]
+    wire = WIRES.get(bench.wire.name)
+    if wire is None:
+        raise CannotRun(f"the parameters of wire {bench.wire.name} are not known without building it")
+    counts = [wire.parameter_count(bench.wire, size) for size in sizes]
+    width = bench.wire.latent_width
+    source = f"parameter count of wire {bench.wire.name}, latent width {width}"
+    seen = [_seen(bench, side, "hidden_size") for side in ("a", "b")]
+    for side, count in zip(("a", "b"), counts, strict=True):
+        seen.append(Evidence(level=Level.INSPECTED, source=f"{source}, adapter {side}", observed=count.adapter))
+        yield bench.fact(f"adapter_parameters_{side}", count.adapter, Level.INSPECTED, source)
+    yield bench.fact("encoder_parameters", counts[0].encoder, Level.INSPECTED, source)
+    adapters = (
+        f"adapters of {counts[0].adapter:,} and {counts[1].adapter:,} parameters project latent width {width} to them"
+    )
+    if sizes[0] == sizes[1]:
+        yield bench.ok("PAR01", f"Both hidden sizes are {sizes[0]}; {adapters}.", *seen)
+    else:
+        yield bench.found("PAR01", f"The hidden sizes are {sizes[0]} and {sizes[1]}; {adapters}.", *seen)
+
+
+def _vocabularies(bench: PairBench) -> Iterator[Yielded]:
+    vocabulary_a, vocabulary_b = bench.a.tokenizer.get_vocab(), bench.b.tokenizer.get_vocab()
+    found = overlap(vocabulary_a, vocabulary_b)
+    seen = [
+        Evidence(level=Level.INSPECTED, source=f"get_vocab() of {side}'s tokenizer", observed=size)
+        for side, size in (("a", found.size_a), ("b", found.size_b))
+    ]
+    both = Evidence(
+        level=Level.INSPECTED, source="both vocabularies, spaces and bytes spelt alike", observed=found.shared
+    )
+    for key in ("shared", "same_id"):
+        yield bench.fact(f"vocabulary_{key}", getattr(found, key), Level.INSPECTED, both.source)
+    if vocabulary_a == vocabulary_b:
+        yield bench.ok(
+            "PAR02", f"Both tokenizers have the same {found.size_a:,} tokens with the same ids.", *seen, both
+        )
+        return
+    claim = (
+        f"{found.shared:,} tokens are in both vocabularies (of {found.size_a:,} and {found.size_b:,}), "
+        f"{found.same_id:,} of them with the same id; the wire passes text and latents, never ids."
+    )
+    yield bench.found("PAR02", claim, *seen, both)
+
+
+def _lengths(bench: PairBench) -> Iterator[Yielded]:
+    counts = [
+        [len(model.tokenizer.encode(text, add_special_tokens=False)) for _, text in SAMPLE] for model in _sides(bench)
+    ]
+    totals = [sum(lengths) for lengths in counts]
+    if min(min(lengths) for lengths in counts) == 0:
+        raise CannotRun("a tokenizer makes no token of an ordinary sentence, so lengths cannot be compared")
+    ratios = sorted((a / b, kind) for a, b, (kind, _) in zip(*counts, SAMPLE, strict=True))
+    seen = [
+        Evidence(level=Level.INSPECTED, source=f"encode(sample of {len(SAMPLE)} texts) of {side}", observed=total)
+        for side, total in zip(("a", "b"), totals, strict=True)
+    ]
+    ratio = round(totals[0] / totals[1], 2)
+    yield bench.fact("token_length_ratio", ratio, Level.INSPECTED, seen[0].source)
+    low, high = ratios[0], ratios[-1]
+    claim = (
+        f"For the same {len(SAMPLE)} texts A needs {totals[0]} tokens and B {totals[1]}, {ratio:.2f} times B's; "
+        f"the ratio runs from {low[0]:.2f} ({low[1]}) to {high[0]:.2f} ({high[1]})."
+    )
+    if counts[0] == counts[1]:
+        yield bench.ok("PAR03", f"Both need {totals[0]} tokens for the same {len(SAMPLE)} texts, text by text.", *seen)
+    else:
+        yield bench.found("PAR03", claim, *seen)
+
+
+def _layout(bench: PairBench) -> Iterator[Yielded]:
+    words, seen = {}, []
+    for side in ("a", "b"):
+        shown = []
+        for key, noun in _LAYOUT:
+            value = bench.value(side, key)
+            shown.append(f"{noun} unknown" if value is None else f"{value} {noun}")
+            if value is not None:
+                seen.append(_seen(bench, side, key))
+        words[side] = ", ".join(shown)
+    if not seen:
+        raise CannotRun("no probe established layers or heads of either model")
+    if words["a"] == words["b"]:
+        yield bench.ok("PAR04", f"Both models have {words['a']}.", *seen)
+    else:
+        yield bench.found("PAR04", f"A has {words['a']}; B has {words['b']}.", *seen)
+
+
+def _commits(bench: PairBench) -> Iterator[Yielded]:
+    seen = [
+        Evidence(level=Level.INSPECTED, source=model.snapshot.source("config.json"), observed=model.snapshot.commit)
+        for model in _sides(bench)
+    ]
+    if bench.a.snapshot.commit == bench.b.snapshot.commit:
+        yield bench.found("PAR05", "Both sides are the same bytes: one model wired to itself.", *seen)
+    else:
+        yield bench.ok("PAR05", "The two sides are different models.", *seen)
+
+
+def _sides(bench: PairBench) -> tuple[ModelBench, ModelBench]:
+    return bench.a, bench.b
+
+
+def _fact(bench: PairBench, side: Literal["a", "b"], key: str) -> Fact | None:
+    named = [fact for fact in bench.facts if fact.subject == side and fact.key == key]
+    return max(named, key=lambda fact: fact.level.rank, default=None)
+
+
+def _seen(bench: PairBench, side: Literal["a", "b"], key: str) -> Evidence:
+    """Evidence for an established value. What a config declares was read from its bytes, hence inspected."""
+    fact = _fact(bench, side, key)
+    if fact is None:
+        return Evidence(level=Level.INSPECTED, source="facts of this run", observed=None)
+    level = max(fact.level, Level.INSPECTED, key=lambda rung: rung.rank)
+    return Evidence(level=level, source=fact.source, observed=fact.value)
+
+
+def _whole(bench: PairBench, side: Literal["a", "b"], key: str) -> int:
+    value: Scalar = bench.value(side, key)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise CannotRun(f"no probe established {key} of model {side}")
+    return value
+
+
+PAIRING = Probe(
+    name="pairing",
+    question="What do the two models share, and what must the wire bear between them?",
+    scope="pair",
+    level=Level.INSPECTED,
+    codes=("PAR01", "PAR02", "PAR03", "PAR04", "PAR05"),
+    needs="torch",
+    requires=("config", "tokenizer"),
+    moot_after=("CFG01", "CFG05", "TOK01"),
+    run=_run,
+)

@@ -1,0 +1,127 @@
+"""Does what the files hold fit the class that will read it? Names and shapes, through transformers' own conversion."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, cast
+
+from wirecheck.class_fit import Fit
+from wirecheck.probe import ModelBench, Probe, Yielded
+from wirecheck.schema import Evidence, Level, Scalar
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+SHOWN = 3
+"""Tensors named in a claim; the evidence names more."""
+LISTED = 16
+
+
+def _run(bench: ModelBench) -> Iterator[Yielded]:
+    from wirecheck import zoo
+
+    model = bench.skeleton
+    config = zoo.text_config(bench.config)
+    source = f"{type(model).__name__}({bench.snapshot.source('config.json')})"
+    for key, value in resolved(model, config).items():
+        if value is not None:
+            yield bench.fact(key, value, Level.INSPECTED, source)
+    yield from judge(bench, zoo.fit(bench.snapshot, bench.config))
+
+
+def judge(bench: ModelBench, fit: Fit) -> Iterator[Yielded]:
+    """WGT05, WGT06 and WGT07 from one comparison."""
+    where = f"tensor headers against {fit.class_name}"
+    reservation = f" ({fit.reservation})" if fit.reservation else ""
+
+    def evidence(names: tuple[str, ...], expected: str) -> list[Evidence]:
+        return [_seen(name, "absent" if expected == "on file" else "on file", expected) for name in names[:LISTED]]
+
+    total = Evidence(level=Level.INSPECTED, source=where, observed=fit.num_expected, expected=fit.num_expected)
+    if fit.missing:
+        claim = f"No file holds {_some(fit.missing)}, which {fit.class_name} expects and no tie provides."
+        yield bench.found("WGT05", claim, *evidence(fit.missing, "on file"))
+    else:
+        claim = f"Every one of the {fit.num_expected} tensors {fit.class_name} expects is on file or tied{reservation}."
+        yield bench.ok("WGT05", claim, total)
+    if fit.unexpected:
+        claim = f"The files hold {_some(fit.unexpected)}, which {fit.class_name} does not read."
+        yield bench.found("WGT06", claim, *evidence(fit.unexpected, "not read"))
+    else:
+        yield bench.ok("WGT06", f"{fit.class_name} reads every tensor on file{reservation}.", total)
+    if fit.misshapen:
+        first = fit.misshapen[0]
+        claim = (
+            f"{_count(len(fit.misshapen))} on file not in the shape the config implies: "
+            f"{first.name} is {first.on_file}, {fit.class_name} has {first.expected}."
+        )
+        yield bench.found("WGT07", claim, *(_seen(m.name, m.on_file, m.expected) for m in fit.misshapen[:LISTED]))
+    else:
+        yield bench.ok("WGT07", f"Every tensor on file has the shape {fit.class_name} expects{reservation}.", total)
+
+
+def _seen(name: str, observed: str, expected: str) -> Evidence:
+    return Evidence(level=Level.INSPECTED, source=name, observed=observed, expected=expected)
+
+
+def _some(names: tuple[str, ...]) -> str:
+    shown = ", ".join(names[:SHOWN])
+    return shown if len(names) <= SHOWN else f"{len(names)} tensors, {shown} among them"
+
+
+def _count(number: int) -> str:
+    return "1 tensor is" if number == 1 else f"{number} tensors are"
+
+
+def resolved(model: PreTrainedModel, config: Any) -> dict[str, Scalar]:
+    """The model's geometry as its class resolves it, defaults included; None where the class has no such thing."""
+    table = cast("torch.Tensor", model.get_input_embeddings().weight)
+    head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    heads = _number(config, "num_attention_heads")
+    width = _number(config, "hidden_size")
+    head_dim = _attribute(model, "head_dim") or _number(config, "head_dim")
+    if head_dim is None and heads and width:
+        head_dim = width // heads
+    return {
+        "architecture": type(model).__name__,
+        "hidden_size": width or table.shape[1],
+        "num_layers": _number(config, "num_hidden_layers"),
+        "num_heads": heads,
+        "num_kv_heads": _kv_heads(model, config) or heads,
+        "head_dim": head_dim,
+        "vocab_size": table.shape[0],
+        "max_positions": _number(config, "max_position_embeddings", "max_seq_len", "n_positions"),
+        "tied": head is not None and head.weight is table,
+    }
+
+
+def _kv_heads(model: PreTrainedModel, config: Any) -> int | None:
+    return _number(config, "num_key_value_heads") or _attribute(model, "num_key_value_heads", "num_kv_heads")
+
+
+def _number(config: Any, *names: str) -> int | None:
+    found = (getattr(config, name, None) for name in names)
+    return next((v for v in found if isinstance(v, int) and not isinstance(v, bool)), None)
+
+
+def _attribute(model: PreTrainedModel, *names: str) -> int | None:
+    """The first module's own word on a size: what the class computed, not what the config says."""
+    for module in model.modules():
+        value = _number(module, *names)
+        if value is not None:
+            return value
+    return None
+
+
+SKELETON = Probe(
+    name="class-fit",
+    question="Do the names and shapes on file fit the class that will read them?",
+    scope="model",
+    level=Level.INSPECTED,
+    codes=("WGT05", "WGT06", "WGT07"),
+    needs="torch",
+    requires=("config", "weights"),
+    moot_after=("CFG01", "CFG02", "CFG03", "CFG05", "WGT01", "WGT03", "WGT04"),
+    run=_run,
+)

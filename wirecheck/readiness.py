@@ -1,0 +1,55 @@
+"""Whether the real weights can be loaded here and now, and if not, what would mend it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from wirecheck.errors import CannotRun
+from wirecheck.snapshot import Snapshot
+from wirecheck.zero_fill import zero_filled
+
+_GIB, _MIB = 2**30, 2**20
+
+
+def require_weights(snapshot: Snapshot) -> None:
+    """Raise CannotRun unless every weight file is whole, on this disk, no pickle, and holds real numbers."""
+    name = snapshot.ref.name
+    if not snapshot.weights:
+        raise CannotRun(f"{name} has no weight files")
+    for file in snapshot.weights:
+        if file.format == "pickle":
+            raise CannotRun(f"{file.name} is pickled, and is never unpickled here")
+        if file.problem is not None:
+            raise CannotRun(f"{file.name} is {file.problem}: {file.detail or 'it cannot be read'}")
+        if file.path is None:
+            fetch = f": `hf download {name}` fetches them" if snapshot.ref.kind == "hub" else ""
+            raise CannotRun(f"the weights of {name} are not on this disk{fetch}")
+    zeros = zero_filled(snapshot)
+    if zeros:
+        raise CannotRun(f"{len(zeros)} large tensors are all zeros, {zeros[0]} first: these are not the real weights")
+
+
+def require_memory(needed_bytes: int, dtype: str) -> None:
+    """Raise CannotRun unless that much memory can be had."""
+    free_bytes = _free_bytes()
+    if needed_bytes > free_bytes:
+        raise CannotRun(
+            f"the real weights need {_size(needed_bytes)} of memory in {dtype}, and {_size(free_bytes)} are free"
+        )
+
+
+def _free_bytes() -> int:
+    """What the machine has free, or what this process's cgroup (a container, a Slurm job) still allows."""
+    import psutil
+
+    free = int(psutil.virtual_memory().available)
+    group = Path("/sys/fs/cgroup")
+    try:
+        allowed = int((group / "memory.max").read_text()) - int((group / "memory.current").read_text())
+    except (OSError, ValueError):  # no cgroup v2 here, or no limit ("max")
+        return free
+    return min(free, max(allowed, 0))
+
+
+def _size(count: int) -> str:
+    return f"{count / _GIB:.0f} GiB" if count >= _GIB else f"{count / _MIB:.0f} MiB"

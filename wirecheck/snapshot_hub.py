@@ -1,0 +1,347 @@
+"""The files of one commit on the hub: metadata into the hub's own cache, checked; headers of the weights by range.
+
+With `snapshot_hub_calls` the sole importer of huggingface_hub. Weights themselves are never downloaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import huggingface_hub
+from huggingface_hub import HfApi, constants, get_session, hf_hub_download, hf_hub_url, hf_raise_for_status
+from huggingface_hub.utils import build_hf_headers, disable_progress_bars  # type: ignore[attr-defined]  # documented
+
+from wirecheck.errors import CouldNotCheck, HubUnreachable, ModelNotFound, OfflineNotCached
+from wirecheck.safetensors_header import HeaderError, header_end, is_lfs_pointer
+from wirecheck.snapshot_folder import checkpoint, is_metadata, list_files, max_bytes, read_json, read_weights
+from wirecheck.snapshot_hub_calls import AnswerCutShort, ask, together
+from wirecheck.weight_files import (
+    Checkpoint,
+    WeightFile,
+    from_header,
+    is_regular,
+    lfs_pointer,
+    read_weight_file,
+)
+
+T = TypeVar("T")
+
+TIMEOUT_S = 10.0
+"""Without a byte for this long, a request is given up (and tried again)."""
+DEADLINE_S = 60.0
+_SLOWEST_BYTES_PER_S = 50_000
+"""A file is given the deadline plus its size at this speed."""
+_FIRST_BYTES = 64 * 1024
+"""One request reads most headers: real ones have 0.6 to 22 kB."""
+_COMMIT = re.compile(r"^[0-9a-f]{40}$")
+_DIGEST = re.compile(r"^([0-9a-f]{40}|[0-9a-f]{64})$")
+
+
+@dataclass(frozen=True)
+class HubContent:
+    """What one commit of one repository holds: the parts of a Snapshot that come from the hub."""
+
+    commit: str
+    folder: Path
+    """The commit's folder in the hub's cache."""
+    files: tuple[str, ...]
+    weights: tuple[WeightFile, ...]
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """One file as the hub lists it."""
+
+    name: str
+    size: int | None
+    digest: str | None
+    """sha256 of a file in LFS, else git's blob sha1; None where the hub tells none."""
+
+
+@dataclass(frozen=True)
+class _Repository:
+    """One repository at one revision, on one endpoint, with one cache."""
+
+    name: str
+    revision: str | None
+    endpoint: str
+    cache: Path
+
+    @property
+    def storage(self) -> Path:
+        """Its folder in the cache."""
+        return self.cache / f"models--{self.name.replace('/', '--')}"
+
+    def folder(self, commit: str) -> Path:
+        """The commit's folder in the cache."""
+        return self.storage / "snapshots" / commit
+
+    def ask(self, call: Callable[[], T], what: str, size: int = 0) -> T:
+        """See `snapshot_hub_calls.ask`."""
+        deadline_s = DEADLINE_S + size / _SLOWEST_BYTES_PER_S
+        page = f"{self.endpoint}/{self.name}"
+        return ask(call, repo=self.name, what=what, deadline_s=deadline_s, page=page)
+
+    @property
+    def download(self) -> str:
+        """The command that fetches everything."""
+        return f"hf download {self.name}" + (f" --revision {self.revision}" if self.revision else "")
+
+
+def fetch(
+    name: str,
+    revision: str | None = None,
+    *,
+    offline: bool = False,
+    endpoint: str | None = None,
+    cache_dir: Path | None = None,
+) -> HubContent:
+    """One commit's metadata in the cache and its weight headers. Raises CouldNotCheck's children.
+
+    Offline (also by HF_HUB_OFFLINE) only the cache is read. The other defaults are huggingface_hub's own: HF_ENDPOINT,
+    HF_HOME, HF_TOKEN.
+    """
+    endpoint = (endpoint or constants.ENDPOINT).rstrip("/")
+    cache = Path(cache_dir or constants.HF_HUB_CACHE)
+    repository = _Repository(name, revision, endpoint, cache)
+    if offline or constants.HF_HUB_OFFLINE:
+        return _from_cache(repository)
+    if constants.HF_HUB_DISABLE_PROGRESS_BARS is None:
+        disable_progress_bars()
+    commit, listing = _list(repository)
+    wanted = [listed for listed in listing.values() if is_metadata(listed.name)]
+    if not wanted:
+        raise ModelNotFound(f"{name} holds no file of a model", next_step="name a repository that has a config.json")
+    # config.json last: its presence in the cache then says that the others are there, too.
+    wanted.sort(key=lambda listed: (listed.name == "config.json", listed.name))
+    together([partial(_download, repository, commit, listed) for listed in wanted if listed.name != "config.json"])
+    if wanted[-1].name == "config.json":
+        _download(repository, commit, wanted[-1])
+    _remember(repository, commit)
+    return HubContent(commit, repository.folder(commit), tuple(listing), _weights(repository, commit, listing))
+
+
+def _list(repository: _Repository) -> tuple[str, dict[str, _Listed]]:
+    """The commit that the revision stands for, and its files."""
+    api = HfApi(endpoint=repository.endpoint)
+
+    def call() -> tuple[str, dict[str, _Listed]]:
+        info = api.model_info(repository.name, revision=repository.revision, files_metadata=True, timeout=TIMEOUT_S)
+        if not isinstance(info.sha, str) or not _COMMIT.match(info.sha):
+            raise ValueError("the answer names no commit")
+        return info.sha, {f.rfilename: _listed(f) for f in sorted(info.siblings or (), key=lambda f: f.rfilename)}
+
+    return repository.ask(call, "the list of its files")
+
+
+def _listed(sibling: Any) -> _Listed:
+    lfs = sibling.lfs
+    if lfs is not None:
+        return _Listed(sibling.rfilename, lfs["size"], lfs["sha256"])
+    return _Listed(sibling.rfilename, sibling.size, sibling.blob_id)
+
+
+def _download(repository: _Repository, commit: str, listed: _Listed) -> None:
+    """One metadata file into the cache, its bytes compared with the listed digest; a bad copy is fetched once more."""
+    if listed.size is not None and listed.size > max_bytes(listed.name):
+        raise CouldNotCheck(
+            f"{repository.name}: {listed.name} has {listed.size} bytes, more than the {max_bytes(listed.name)} read"
+        )
+    for force in (False, True):
+        call = partial(
+            hf_hub_download,
+            repository.name,
+            listed.name,
+            revision=commit,
+            endpoint=repository.endpoint,
+            cache_dir=repository.cache,
+            force_download=force,
+            etag_timeout=TIMEOUT_S,
+        )
+        try:
+            path = Path(repository.ask(call, listed.name, listed.size or 0))
+        except ModelNotFound:
+            # The client notes a 404 as "this commit has no such file", and later readers would believe it.
+            (repository.storage / ".no_exist" / commit / listed.name).unlink(missing_ok=True)
+            raise
+        if listed.digest is None or _digest(path, listed.digest) == listed.digest:
+            return
+    blob = path.resolve()
+    path.unlink(missing_ok=True)
+    blob.unlink(missing_ok=True)
+    raise HubUnreachable(
+        f"{repository.name}: the bytes of {listed.name} are not those the hub lists ({listed.digest})",
+        next_step="try again; a proxy or mirror in between may serve an altered copy",
+    )
+
+
+def _digest(path: Path, like: str) -> str:
+    """sha256 of the file, or git's blob sha1, whichever `like` is."""
+    content = path.read_bytes()
+    if len(like) == hashlib.sha256().digest_size * 2:
+        return hashlib.sha256(content).hexdigest()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
+def _remember(repository: _Repository, commit: str) -> None:
+    """Write what the branch stood for where the client looks for it offline (`refs/` of its cache)."""
+    revision = repository.revision or constants.DEFAULT_REVISION
+    if revision == commit:
+        return
+    ref = repository.storage / "refs" / revision
+    aside = ref.with_name(f"{ref.name}.{os.getpid()}")
+    try:
+        ref.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_text(commit, encoding="utf-8")
+        aside.replace(ref)
+    except OSError:
+        aside.unlink(missing_ok=True)  # a cache that cannot be written costs only a later offline run
+
+
+def _weights(repository: _Repository, commit: str, listing: dict[str, _Listed]) -> tuple[WeightFile, ...]:
+    folder = repository.folder(commit)
+    found = checkpoint(listing, lambda name: read_json(folder / name))
+    calls = [partial(_weight, repository, commit, listing, name, found) for name in found.names]
+    return found.broken + tuple(together(calls))
+
+
+def _weight(
+    repository: _Repository, commit: str, listing: dict[str, _Listed], name: str, found: Checkpoint
+) -> WeightFile:
+    """One weight file's header: from the cache where it is there, else by range."""
+    format_ = found.format
+    if name not in listing:
+        detail = f"{found.index} names it, and the hub lacks it"
+        return WeightFile(name, None, None, format_, problem="missing", detail=detail)
+    folder, size = repository.folder(commit), listing[name].size
+    if is_regular(folder / name):
+        return read_weight_file(name, folder, found, fence=repository.storage)
+    if format_ == "pickle":
+        return WeightFile(name, None, size, format_)
+    head, size = _head(repository, commit, name, size)
+    if is_lfs_pointer(head):
+        return lfs_pointer(name, None, len(head) if size is None else size, format_)
+    return from_header(name, None, size, head)
+
+
+def _head(repository: _Repository, commit: str, name: str, size: int | None) -> tuple[bytes, int | None]:
+    """The first bytes of a file, at least its whole header where it has one, and the file's size."""
+    url = hf_hub_url(repository.name, name, revision=commit, endpoint=repository.endpoint)
+    what = f"the header of {name}"
+    head, total = repository.ask(lambda: _range(url, 0, _FIRST_BYTES, size), what)
+    size = total if size is None else size
+    if total is not None and total != size:
+        raise HubUnreachable(f"{repository.name}: {name} is listed with {size} bytes and served with {total}")
+    try:
+        end = header_end(head, file_size=size)
+    except HeaderError:
+        return head, size  # whoever parses it says what is wrong
+    if end > len(head):
+        known, first = size, len(head)
+        more, _ = repository.ask(lambda: _range(url, first, end, known), what, end)
+        head += more
+    return head, size
+
+
+def _range(url: str, begin: int, end: int, size: int | None) -> tuple[bytes, int | None]:
+    """Bytes [begin, end) of a file, fewer only where the file ends; and its size, where the answer tells it."""
+    headers = {**build_hf_headers(), "Range": f"bytes={begin}-{end - 1}", "Accept-Encoding": "identity"}
+    received = bytearray()
+    with get_session().stream("GET", url, headers=headers, timeout=TIMEOUT_S, follow_redirects=True) as response:
+        hf_raise_for_status(response)
+        partial_content = response.status_code == 206  # noqa: PLR2004  # else the whole file comes: skip to `begin`
+        skip = 0 if partial_content else begin
+        for chunk in response.iter_bytes():
+            received += chunk
+            if len(received) >= skip + end - begin:
+                break
+        told = response.headers.get("Content-Range", "").rpartition("/")[2]
+    total = int(told) if partial_content and told.isdigit() else None
+    found = bytes(received[skip : skip + end - begin])
+    known = size if size is not None else total
+    if known is not None and len(found) < min(end, known) - begin:
+        raise AnswerCutShort(f"{len(found)} of {min(end, known) - begin} bytes came")
+    return found, total
+
+
+def _from_cache(repository: _Repository) -> HubContent:
+    """Offline: what the cache holds, if that is all that is needed."""
+    commit = _cached_commit(repository)
+    folder = repository.folder(commit)
+    if not folder.is_dir():
+        raise OfflineNotCached(f"offline, and {repository.name} is not in the cache", next_step=repository.download)
+    held = list_files(folder)
+    files = _cached_listing(repository, commit) or held
+    lacking = [name for name in files if is_metadata(name) and name not in held]
+    if files is held:
+        lacking += [n for n in ("config.json", "tokenizer_config.json") if not _settled(repository, commit, n)]
+    weights = read_weights(folder, files, fence=repository.storage)
+    lacking += [file.name for file in weights if file.problem == "missing"]
+    if not weights and files is held:
+        lacking.append("model.safetensors")
+    if lacking:
+        raise OfflineNotCached(
+            f"offline, and the cache lacks {', '.join(lacking)} of {repository.name}", next_step=repository.download
+        )
+    for name in filter(is_metadata, held):
+        blob = (folder / name).resolve().name
+        if _DIGEST.match(blob) and _digest(folder / name, blob) != blob:
+            raise HubUnreachable(
+                f"{repository.name}: the cached {name} is damaged", next_step=f"{repository.download} --force-download"
+            )
+    return HubContent(commit, folder, files, weights)
+
+
+def _cached_commit(repository: _Repository) -> str:
+    revision = repository.revision or constants.DEFAULT_REVISION
+    if _COMMIT.match(revision):
+        return revision
+    try:
+        commit = (repository.storage / "refs" / revision).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        commit = ""
+    if not _COMMIT.match(commit):
+        raise OfflineNotCached(
+            f"offline, and {repository.name} is not in the cache at {revision}", next_step=repository.download
+        )
+    return commit
+
+
+def _settled(repository: _Repository, commit: str, name: str) -> bool:
+    """Whether the cache holds the file, or the client's note that the commit has none of that name."""
+    return is_regular(repository.folder(commit) / name) or (repository.storage / ".no_exist" / commit / name).exists()
+
+
+def _cached_listing(repository: _Repository, commit: str) -> tuple[str, ...] | None:
+    """The commit's files, where a whole `hf download` left its list (clients that keep one)."""
+    if not hasattr(huggingface_hub, "get_cached_repo_tree"):
+        return None
+    from huggingface_hub.errors import CachedRepoTreeNotFoundError
+
+    try:
+        tree = huggingface_hub.get_cached_repo_tree(repository.name, revision=commit, cache_dir=repository.cache)
+    except CachedRepoTreeNotFoundError:
+        return None
+    return tuple(sorted(file.path for file in tree))
+
+
+def hub_cache() -> Path:
+    """The folder of the hub's cache on this machine, by huggingface_hub's own rules; it may not exist yet."""
+    return Path(constants.HF_HUB_CACHE)
+
+
+def token_present() -> bool:
+    """Whether huggingface_hub would send a token. The token itself is not returned."""
+    return huggingface_hub.get_token() is not None
+
+
+def is_offline() -> bool:
+    """Whether HF_HUB_OFFLINE keeps huggingface_hub from the network."""
+    return bool(constants.HF_HUB_OFFLINE)

@@ -1,0 +1,168 @@
+"""Calls to the hub's client with a deadline, bounded retries, and every error of theirs turned into one of ours."""
+
+from __future__ import annotations
+
+import errno
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from typing import TypeVar
+
+from huggingface_hub import errors as hub_errors
+
+from wirecheck.errors import (
+    CouldNotCheck,
+    HubUnreachable,
+    ModelGated,
+    ModelNotFound,
+    OfflineNotCached,
+    OutputNotWritten,
+)
+
+T = TypeVar("T")
+
+ATTEMPTS = 3
+MAX_WAIT_S = 10.0
+"""A server that asks for a longer pause (Retry-After) is waited for this long, and then given up."""
+WORKERS = 8
+
+_TRANSPORT: type[Exception] = hub_errors.HTTPError  # type: ignore[attr-defined]  # httpx's, which the client builds on
+_PASSING = (408, 429, 500, 502, 503, 504)
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+_FOREIGN = (_TRANSPORT, OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError)
+"""What the client raises when the hub, a proxy or a portal answers with something else than it should."""
+
+
+_LOGIN = "set HF_TOKEN to the token of an account that may read it"
+
+
+class AnswerCutShort(Exception):
+    """The hub sent fewer bytes than it was asked for."""
+
+
+def start(call: Callable[[], T]) -> Future[T]:
+    """The call, on a thread that never keeps the process from ending."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(call())
+        except BaseException as error:  # noqa: BLE001  # carried to whoever waits for the result
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
+
+
+def together(calls: Sequence[Callable[[], T]]) -> list[T]:
+    """Every call's result, in order, at most `WORKERS` of them at a time; the first error ends it."""
+    places, ended = threading.Semaphore(WORKERS), threading.Event()
+
+    def placed(call: Callable[[], T]) -> Callable[[], T | None]:
+        def run() -> T | None:
+            with places:
+                return None if ended.is_set() else call()
+
+        return run
+
+    futures = [start(placed(call)) for call in calls]
+    try:
+        return [future.result() for future in futures]  # type: ignore[misc]  # None only after an error
+    finally:
+        ended.set()
+
+
+def ask(call: Callable[[], T], *, repo: str, what: str, deadline_s: float, page: str) -> T:
+    """The call's result; passing failures are tried again. Raises CouldNotCheck's children.
+
+    `what` names what was asked for (a file, the list of files); `page` is the repository's page.
+    """
+    for attempt in range(1, ATTEMPTS + 1):
+        future = start(call)
+        try:
+            return future.result(timeout=deadline_s)
+        except (*_FOREIGN, AnswerCutShort) as error:
+            if isinstance(error, TimeoutError) and not future.done():
+                raise HubUnreachable(
+                    f"{repo}: {what} did not arrive within {deadline_s:.0f} s", next_step="try again later"
+                ) from None
+            wait = _pause(error, attempt)
+            if wait is None:
+                raise translate(error, repo=repo, what=what, page=page) from error
+            time.sleep(wait)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _pause(error: BaseException, attempt: int) -> float | None:
+    """Seconds to wait before the next attempt; None where another one is useless."""
+    if attempt == ATTEMPTS or _local_entry(error):  # the client has retried that one itself
+        return None
+    if isinstance(error, hub_errors.HfHubHTTPError):
+        if error.response.status_code not in _PASSING:
+            return None
+        asked = error.response.headers.get("Retry-After", "")
+        return min(float(asked), MAX_WAIT_S) if asked.isdigit() else 0.5 * 2**attempt
+    return 0.5 * 2**attempt if isinstance(error, (_TRANSPORT, AnswerCutShort, RuntimeError)) else None
+
+
+def _local_entry(error: BaseException) -> bool:
+    return isinstance(error, hub_errors.LocalEntryNotFoundError)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what it was raised from: the client wraps a plain 403 as "check your connection"."""
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def translate(error: BaseException, *, repo: str, what: str, page: str) -> CouldNotCheck:
+    """One of ours for one of the client's, from the first link of its chain that says something."""
+    for link in _chain(error):
+        said = _named(link, repo=repo, what=what, page=page)
+        if said is not None:
+            return said
+    return HubUnreachable(
+        f"{repo}: {what} could not be read from the hub ({_first_line(error)})",
+        next_step="check the connection and HF_ENDPOINT, or use --offline",
+    )
+
+
+def _named(error: BaseException, *, repo: str, what: str, page: str) -> CouldNotCheck | None:
+    """Ours for one link; None where it only wraps another. Subclasses stand before their parents."""
+    said: CouldNotCheck | None = None
+    match error:
+        case hub_errors.OfflineModeIsEnabled():
+            said = OfflineNotCached(f"{repo}: {what} is not in the cache, and HF_HUB_OFFLINE is set")
+        case hub_errors.GatedRepoError():
+            step = f"accept its terms on {page}, then {_LOGIN}"
+            said = ModelGated(f"{repo} is gated: {what} was refused", next_step=step)
+        case hub_errors.RevisionNotFoundError():
+            said = ModelNotFound(f"{repo} has no such revision", next_step=f"see the branches and tags on {page}")
+        case hub_errors.RepositoryNotFoundError():
+            step = f"check the name; if it is private or gated, {_LOGIN}"
+            said = ModelNotFound(f"there is no repository {repo}, or it is not open to all", next_step=step)
+        case hub_errors.HfHubHTTPError():
+            said = _by_status(error.response.status_code, repo=repo, what=what, page=page)
+        case hub_errors.HFValidationError():
+            said = ModelNotFound(f"{repo} is no repository id", next_step="a repository id reads org/name")
+        case OSError() if error.errno in _DISK:
+            said = OutputNotWritten(f"{repo}: {what} cannot be written to the hub's cache: {error.strerror}")
+    return said
+
+
+def _by_status(status: int, *, repo: str, what: str, page: str) -> CouldNotCheck:
+    match status:
+        case 401 | 403:
+            step = f"see whether {page} asks for terms; {_LOGIN}"
+            return ModelGated(f"{repo}: {what} was refused with {status}", next_step=step)
+        case 404:
+            return ModelNotFound(f"{repo}: the hub does not have {what}", next_step=f"check the name on {page}")
+        case _:
+            return HubUnreachable(f"{repo}: the hub answered {status} for {what}", next_step="try again later")
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__

@@ -1,0 +1,324 @@
+"""Chat templates are programs of strangers: they are rendered in a forked child, under bounds, and never here.
+
+What the child runs is the tokenizer's own `apply_chat_template`, so that what is seen is transformers' behaviour; this
+module imports nothing of it. A child that breaks a bound is killed, and that is a result.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import gc
+import json
+import os
+import re
+import select
+import signal
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, tzinfo
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Literal
+
+from wirecheck.errors import CannotRun
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Bound = Literal["sandbox", "CPU time", "wall clock", "memory", "output", "recursion", "size", "death"]
+
+_PARALLELISM = "TOKENIZERS_PARALLELISM"
+_RENDERER = "transformers.utils.chat_template_utils"
+_TEMPLATE_FILE = ("<template>", "<unknown>")
+"""The file names under which jinja runs a template that came as a string."""
+_MAX_MESSAGE = 200
+_POLL_S = 0.5
+_CHUNK = 1 << 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What one model's templates may take, all chats together; the text of each chat for itself."""
+
+    cpu_s: int = 5
+    wall_s: float = 60.0
+    memory_bytes: int = 512 * 1024**2
+    """Beside what the process already had; enforced where the platform counts address space (Linux)."""
+    output_chars: int = 200_000
+
+
+LIMITS = Limits()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chat:
+    """One rendering asked for."""
+
+    name: str
+    turns: tuple[tuple[str, str], ...]
+    """(role, content)."""
+    add_generation_prompt: bool = False
+    template: str | None = None
+    """The name of one of several templates; None for the one used by default."""
+    now: datetime = datetime(2024, 7, 26, 12, 0, 0)  # noqa: DTZ001  # a template sees local time
+    """What the clock says to the template."""
+    tokenize: bool = False
+    """Whether `apply_chat_template(tokenize=True)` is asked as well."""
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """The template made this text, and these ids where they were asked for."""
+
+    text: str
+    ids: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Refused:
+    """The template raised: what, and on which of its lines."""
+
+    type: str
+    message: str
+    line: int | None
+
+
+@dataclass(frozen=True)
+class Hostile:
+    """The template broke a bound, and which."""
+
+    bound: Bound
+    message: str
+
+
+Outcome = Rendered | Refused | Hostile
+
+
+def render(
+    tokenizer: PreTrainedTokenizerBase, chats: Sequence[Chat], limits: Limits | None = None
+) -> dict[str, Outcome]:
+    """Every chat's outcome by its name, in order; chats after one whose child had to be killed are absent.
+
+    Raises CannotRun on a platform without fork.
+    """
+    if not hasattr(os, "fork"):
+        raise CannotRun("a chat template is rendered in a forked child, which this platform does not have")
+    limits = limits or LIMITS
+    reader, writer = os.pipe()
+    with _quiet_fork():
+        pid = os.fork()
+        if pid == 0:
+            _child(tokenizer, chats, limits, writer)
+    os.close(writer)
+    answer, killed = bytearray(), None
+    try:
+        killed = _listen(reader, answer, limits, len(chats))
+    finally:
+        os.close(reader)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        _, status = os.waitpid(pid, 0)
+    return _outcomes(bytes(answer), chats, killed or _bound_of(status), limits)
+
+
+# ---------------------------------------------------------------------------------------------- in this process
+
+
+@contextlib.contextmanager
+def _quiet_fork() -> Iterator[None]:
+    """No warning about the fork, on stderr or in Python: the child starts no thread and touches no device."""
+    before = os.environ.get(_PARALLELISM)
+    os.environ[_PARALLELISM] = "false"  # the tokenizers library reads it in the child: its threads are not there
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12+: fork in a threaded process
+            yield
+    finally:
+        if before is None:
+            del os.environ[_PARALLELISM]
+        else:
+            os.environ[_PARALLELISM] = before
+
+
+def _listen(reader: int, answer: bytearray, limits: Limits, num_chats: int) -> Bound | None:
+    """Collects the child's lines until it closes the pipe; the bound it broke, when it has to be stopped."""
+    deadline = time.monotonic() + limits.wall_s
+    most = (num_chats + 1) * (limits.output_chars * 16 + _CHUNK)
+    while (left := deadline - time.monotonic()) > 0:
+        if not select.select([reader], [], [], min(left, _POLL_S))[0]:
+            continue
+        chunk = os.read(reader, _CHUNK)
+        if not chunk:
+            return None
+        answer += chunk
+        if len(answer) > most:
+            return "output"
+    return "wall clock"
+
+
+def _bound_of(status: int) -> Bound | None:
+    """The bound a child broke, read from how it ended; None for a child that came to its end."""
+    if os.WIFEXITED(status) and os.WEXITSTATUS(status) == 0:
+        return None
+    return "CPU time" if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU else "death"
+
+
+def _outcomes(answer: bytes, chats: Sequence[Chat], broken: Bound | None, limits: Limits) -> dict[str, Outcome]:
+    outcomes: dict[str, Outcome] = {}
+    for chat, line in zip(chats, answer.split(b"\n"), strict=False):
+        try:
+            outcomes[chat.name] = _read(line)
+        except (ValueError, KeyError, TypeError):
+            broken = broken or "death"
+            break
+    if broken and len(outcomes) < len(chats):
+        outcomes[chats[len(outcomes)].name] = Hostile(broken, _why(broken, limits))
+    return outcomes
+
+
+def _read(line: bytes) -> Outcome:
+    record = json.loads(line)
+    match record.pop("kind"):
+        case "Rendered":
+            ids = record["ids"]
+            return Rendered(record["text"], None if ids is None else tuple(int(i) for i in ids))
+        case "Refused":
+            return Refused(**record)
+        case "Hostile":
+            return Hostile(**record)
+    raise ValueError("not an outcome")
+
+
+def _why(bound: Bound, limits: Limits) -> str:
+    match bound:
+        case "CPU time":
+            return f"still running after {limits.cpu_s} s of CPU time"
+        case "wall clock":
+            return f"still running after {limits.wall_s:g} s"
+        case "output":
+            return f"more than {limits.output_chars:,} characters"
+        case _:
+            return "the rendering process died"
+
+
+# ---------------------------------------------------------------------------------------------- in the child
+
+
+def _child(tokenizer: PreTrainedTokenizerBase, chats: Sequence[Chat], limits: Limits, writer: int) -> None:
+    """Renders, writes one line per chat and leaves without running anything of the parent's."""
+    code = 1
+    try:
+        _confine(limits, writer)
+        for chat in chats:
+            line = json.dumps(_attempt(tokenizer, chat, limits)).encode() + b"\n"
+            while line:
+                line = line[os.write(writer, line) :]
+        code = 0
+    except BaseException:  # noqa: BLE001  # the parent's stack is below: nothing may pass
+        code = 1
+    finally:
+        os._exit(code)
+
+
+def _confine(limits: Limits, writer: int) -> None:
+    """No terminal, no open file of the parent's, and the bounds that the kernel keeps."""
+    import resource
+
+    gc.disable()  # no finaliser of the parent's objects runs here
+    faulthandler.disable()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGXCPU, signal.SIG_DFL)
+    null = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(null, stream)
+    for inherited in [int(entry.name) for entry in Path("/dev/fd").iterdir()]:
+        if inherited > 2 and inherited != writer:  # noqa: PLR2004  # the three standard streams
+            with contextlib.suppress(OSError):  # the descriptor that read the list is gone by now
+                os.close(inherited)
+    bounds = {resource.RLIMIT_CORE: 0, resource.RLIMIT_FSIZE: 0, resource.RLIMIT_CPU: limits.cpu_s}
+    pages = Path("/proc/self/statm")
+    if pages.is_file():
+        held = int(pages.read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+        bounds[resource.RLIMIT_AS] = held + limits.memory_bytes
+    for which, most in bounds.items():
+        hard = resource.getrlimit(which)[1]  # SIGXCPU comes at the soft limit, hence the hard one stays
+        resource.setrlimit(which, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+
+
+def _attempt(tokenizer: PreTrainedTokenizerBase, chat: Chat, limits: Limits) -> dict[str, Any]:
+    try:
+        outcome: Outcome = _render(tokenizer, chat, limits)
+    except Exception as error:  # noqa: BLE001  # whatever a template raises is its outcome
+        outcome = _of_error(error, limits)
+    return {"kind": type(outcome).__name__, **asdict(outcome)}
+
+
+def _of_error(error: Exception, limits: Limits) -> Outcome:
+    message = _one_line(error)
+    match type(error).__name__:
+        case "_TooLong":
+            return Hostile("output", _why("output", limits))
+        case "MemoryError":
+            return Hostile("memory", f"more than {limits.memory_bytes // 1024**2:,} MiB")
+        case "RecursionError":
+            return Hostile("recursion", "no end of it")
+        case "SecurityError":
+            return Hostile("sandbox", message)
+        case "OverflowError":  # the sandbox's own limit of range(), or a repetition past any address
+            return Hostile("size", message)
+        case name:
+            return Refused(name, message, _line_of(error))
+
+
+class _TooLong(Exception):
+    """The rendered text is longer than the bound."""
+
+
+def _render(tokenizer: PreTrainedTokenizerBase, chat: Chat, limits: Limits) -> Rendered:
+    _set_clock(chat.now)
+    messages = [{"role": role, "content": content} for role, content in chat.turns]
+    options: dict[str, Any] = {"add_generation_prompt": chat.add_generation_prompt}
+    if chat.template is not None:
+        options["chat_template"] = chat.template
+    text = tokenizer.apply_chat_template(messages, tokenize=False, **options)
+    assert isinstance(text, str), type(text)
+    if len(text) > limits.output_chars:
+        raise _TooLong
+    if not chat.tokenize:
+        return Rendered(text)
+    encoded: Any = tokenizer.apply_chat_template(messages, tokenize=True, return_dict=True, **options)
+    return Rendered(text, tuple(int(i) for i in encoded["input_ids"]))
+
+
+def _set_clock(now: datetime) -> None:
+    """What `strftime_now` reads. The child is thrown away: nothing has to be put back."""
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Clock:
+            return cls.fromtimestamp(now.timestamp(), tz)
+
+    renderer = sys.modules.get(_RENDERER)
+    if renderer is not None:
+        vars(renderer)["datetime"] = Clock
+
+
+def _line_of(error: Exception) -> int | None:
+    """The template's line: jinja gives a syntax error one, and a running template frames with its own file name."""
+    line = getattr(error, "lineno", None)
+    if isinstance(line, int):
+        return line
+    frames: list[tuple[FrameType, int]] = list(traceback.walk_tb(error.__traceback__))
+    lines = [number for frame, number in frames if frame.f_code.co_filename in _TEMPLATE_FILE]
+    return lines[-1] if lines else None
+
+
+def _one_line(error: Exception) -> str:
+    """The message without line breaks and without addresses in memory, which differ from run to run."""
+    message = re.sub(r"0x[0-9a-f]{6,}", "0x…", " ".join(str(error).split())) or type(error).__name__
+    return message if len(message) <= _MAX_MESSAGE else message[: _MAX_MESSAGE - 1] + "…"

@@ -1,0 +1,117 @@
+"""A result in the terminal: a verdict panel, then findings by severity with their remedy; from 60 columns up."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from wirecheck.schema import Crashed, Finding, Outcome, PairResult, ProbeRun, Ran, Severity, Skipped, Subject
+from wirecheck.views import story
+from wirecheck.views.words import human_bytes, plural, visible
+
+COLOUR = {Outcome.COMPATIBLE: "green", Outcome.UNPROVEN: "yellow", Outcome.INCOMPATIBLE: "red"}
+TONE = {Severity.BLOCK: "bold red", Severity.WARN: "yellow", Severity.NOTE: "cyan", Severity.OK: "green"}
+TITLE = {Severity.BLOCK: "Blocks", Severity.WARN: "Warnings", Severity.NOTE: "Notes"}
+
+
+def show(result: PairResult, console: Console) -> None:
+    """Print the whole result; `ok` findings are counted, not listed."""
+    console.print(_panel(result))
+    for severity, title in TITLE.items():
+        own = [finding for finding in result.findings if finding.severity is severity]
+        if own:
+            console.print(Text(f"\n{title} ({len(own)})", style=TONE[severity]))
+            for finding in own:
+                console.print(_finding(finding))
+    gaps = story.open_questions(result)
+    if gaps:
+        console.print(Text(f"\nNot proven ({len(gaps)})", style="bold"))
+        for gap in gaps:
+            words = Text.assemble((f"{gap.subject} {gap.probe}", "bold"), f" ({gap.level}): {visible(gap.why)}")
+            console.print(Padding(words, (0, 0, 0, 2)))
+    deeper = story.deeper_command(result)
+    if deeper:
+        console.print(Text("\nTo go on:", style="bold"))
+        console.print(Text(f"  {visible(deeper)}"), soft_wrap=True)
+
+
+def _panel(result: PairResult) -> RenderableType:
+    colour = COLOUR[result.verdict.outcome]
+    lines: list[RenderableType] = [Text(visible(story.sentence(result)))]
+    counts = story.counts(result)
+    lines.append(Text(", ".join(f"{count} {severity}" for severity, count in counts.items()), style="dim"))
+    ladder = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1))
+    for rung in story.ladder(result):
+        whole = rung.total and rung.settled == rung.total
+        state = f"{rung.settled} of {rung.total} settled" if rung.total else "no probe stands here"
+        ladder.add_row(Text("●" if whole else "○", style="green" if whole else "dim"), str(rung.level), Text(state))
+    lines.append(ladder)
+    if result.memory:
+        peak = human_bytes(result.memory.allocated_bytes)
+        lines.append(Text(f"Memory of one step: {peak}, by {result.memory.method}"))
+        lines.extend(Text(f"  {fit.gpu} x{fit.count}: {fit.outcome}") for fit in result.memory.fits)
+    title = Text(str(result.verdict.outcome).upper(), style=f"bold {colour}")
+    return Panel(Group(*lines), title=title, title_align="left", border_style=colour, box=box.ROUNDED)
+
+
+def _finding(finding: Finding) -> RenderableType:
+    head = Text.assemble(
+        (finding.code, TONE[finding.severity]),
+        (f" {finding.name} ", "bold"),
+        (f"[{finding.subject}, {finding.level}]", "dim"),
+    )
+    body: list[RenderableType] = [head, Padding(Text(visible(finding.claim)), (0, 0, 0, 2))]
+    if finding.remedy:
+        remedy = Text.assemble(("remedy: ", "bold"), visible(finding.remedy))
+        body.append(Padding(remedy, (0, 0, 0, 2)))
+    return Padding(Group(*body), (0, 0, 0, 2))
+
+
+def probe_line(run: ProbeRun) -> Text:
+    """One line for a probe that has ended: subject, name, seconds, and how it ended."""
+    match run:
+        case Ran():
+            worst = min((story.ORDER.index(f.severity) for f in run.findings), default=len(story.ORDER) - 1)
+            severity = story.ORDER[worst]
+            style = TONE[severity]
+            grave = sum(f.severity is severity for f in run.findings)
+            ending = "ok" if severity is Severity.OK else plural(grave, str(severity))
+        case Skipped():
+            ending, style = f"skipped: {visible(run.reason)}", "dim"
+        case Crashed():
+            ending, style = f"crashed: {run.error.type}: {visible(run.error.message)}", "bold magenta"
+    return Text.assemble(f"{run.subject:<5}{run.probe:<16}{run.seconds:6.2f} s  ", (ending, style))
+
+
+class LiveProgress:
+    """Progress on a console: the probe under way as a live line on a terminal, one plain line per probe elsewhere."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._status = console.status("") if console.is_terminal else None
+
+    def __enter__(self) -> LiveProgress:
+        if self._status:
+            self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._status:
+            self._status.stop()
+
+    def note(self, words: str) -> None:
+        """What is under way outside any probe, such as reading a snapshot."""
+        if self._status:
+            self._status.update(visible(words))
+
+    def started(self, probe: str, subject: Subject) -> None:
+        """A probe begins."""
+        self.note(f"{subject}: {probe} …")
+
+    def ended(self, run: ProbeRun) -> None:
+        """A probe has ended: one line stays."""
+        self._console.print(probe_line(run), no_wrap=True, overflow="ellipsis", soft_wrap=not self._console.is_terminal)

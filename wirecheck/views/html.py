@@ -1,0 +1,23 @@
+"""A result as one self-contained HTML page: the markdown report, rendered and styled; no script, no network."""
+
+from __future__ import annotations
+
+import html
+
+from markdown_it import MarkdownIt
+
+from wirecheck.schema import PairResult
+from wirecheck.views import markdown, story, templates
+
+
+def render(result: PairResult) -> str:
+    """The page of one result. Raw HTML in names and tokens is shown, never interpreted."""
+    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown.render(result))
+    body = body.replace("<table>", '<div class="table" tabindex="0" role="region" aria-label="table"><table>')
+    body = body.replace("</table>", "</table></div>")
+    page = templates.environment().get_template("page.html.j2")
+    return page.render(
+        title=html.escape(f"wirecheck: {story.names(result)}"),
+        outcome=result.verdict.outcome.value,
+        body=body,
+    )

@@ -1,0 +1,242 @@
+"""What every face of a result tells: the sentence, the figures, the findings in order, and what is open."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from wirecheck.schema import (
+    LADDER,
+    CheckedModel,
+    Fact,
+    Finding,
+    Level,
+    Outcome,
+    PairResult,
+    ProbeRun,
+    Ran,
+    Severity,
+    Subject,
+)
+from wirecheck.views.words import ABSENT, human, human_bytes, plural
+
+MEANING: dict[Level, str] = {
+    Level.DECLARED: "a config file says so",
+    Level.INSPECTED: "read from the bytes: headers, tokenizer, rendered template",
+    Level.SIMULATED: "the real class ran, as a tiny random twin",
+    Level.EXECUTED: "the real weights ran",
+    Level.MEASURED: "read off the target device",
+}
+
+ORDER = (Severity.BLOCK, Severity.WARN, Severity.NOTE, Severity.OK)
+
+
+def names(result: PairResult) -> str:
+    """`A` or `A + B`."""
+    return result.a.name if result.b is None else f"{result.a.name} + {result.b.name}"
+
+
+def sides(result: PairResult) -> tuple[tuple[Subject, CheckedModel], ...]:
+    """The models with the letter findings use for them."""
+    return (("a", result.a),) if result.b is None else (("a", result.a), ("b", result.b))
+
+
+def subject_name(result: PairResult, subject: Subject) -> str:
+    """The model's name, or `the pair`."""
+    return dict(sides(result)).get(subject, None).name if subject in dict(sides(result)) else "the pair"  # type: ignore[union-attr]
+
+
+def counts(result: PairResult) -> dict[Severity, int]:
+    """How many findings there are of each severity, the gravest first."""
+    return {severity: sum(f.severity is severity for f in result.findings) for severity in ORDER}
+
+
+def sentence(result: PairResult) -> str:
+    """The verdict in one sentence."""
+    verdict, whole = result.verdict, names(result)
+    what = "can be wired as asked" if result.b else "can take part in this wire"
+    proven = f"proven up to “{verdict.strength}”" if verdict.strength else "nothing is settled yet"
+    if result.status != "finished":
+        return f"{whole}: the check was {result.status} and not finished, so nothing is certified."
+    match verdict.outcome:
+        case Outcome.COMPATIBLE:
+            return f"{whole} {what}: {proven}, where “{result.policy.required}” was required."
+        case Outcome.UNPROVEN:
+            return (
+                f"It is not proven that {whole} {what}: “{result.policy.required}” was required, and {proven}; "
+                f"{plural(len(verdict.because), 'question')} stand open."
+            )
+        case Outcome.INCOMPATIBLE:
+            return f"{whole} cannot be wired as asked: {plural(len(verdict.because), 'blocker')}."
+
+
+def ordered(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    """The gravest first, within a severity in the order of the probes."""
+    return tuple(sorted(findings, key=lambda finding: ORDER.index(finding.severity)))
+
+
+def fired(result: PairResult, subject: Subject) -> tuple[Finding, ...]:
+    """The findings on one subject that say more than that a check is sound, the gravest first."""
+    return tuple(f for f in ordered(result.findings) if f.subject == subject and f.severity is not Severity.OK)
+
+
+def sound(result: PairResult, subject: Subject) -> tuple[Finding, ...]:
+    """The checks of one subject that hold, in the order of the probes."""
+    return tuple(f for f in result.findings if f.subject == subject and f.severity is Severity.OK)
+
+
+def to_act_on(result: PairResult) -> tuple[Finding, ...]:
+    """Blocks and warnings, the blocks first."""
+    return tuple(f for f in ordered(result.findings) if f.severity in (Severity.BLOCK, Severity.WARN))
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One row of the table of models: the same figure of each model, with the weakest rung it stands on."""
+
+    label: str
+    values: tuple[str, ...]
+    level: Level | None
+    source: str
+
+
+Show = Callable[[PairResult, Subject], tuple[str, tuple[Fact, ...]]]
+
+
+def _of(key: str, show: Callable[[Fact], str] = lambda fact: human(fact.value)) -> Show:
+    def one(result: PairResult, subject: Subject) -> tuple[str, tuple[Fact, ...]]:
+        fact = result.fact(subject, key)
+        return (ABSENT, ()) if fact is None else (show(fact), (fact,))
+
+    return one
+
+
+def _bytes(fact: Fact) -> str:
+    return f"{human(fact.value)} B = {human_bytes(int(fact.value or 0))}" if fact.value else ABSENT
+
+
+def _heads(result: PairResult, subject: Subject) -> tuple[str, tuple[Fact, ...]]:
+    found = [result.fact(subject, key) for key in ("num_heads", "num_kv_heads", "head_dim")]
+    facts = tuple(fact for fact in found if fact is not None)
+    text = " / ".join(ABSENT if fact is None or fact.value is None else str(fact.value) for fact in found)
+    heads, kv = (fact.value if fact else None for fact in found[:2])
+    kind = ""
+    if isinstance(heads, int) and isinstance(kv, int):
+        kind = " (MHA)" if heads == kv else " (MQA)" if kv == 1 else " (GQA)"
+    return text + kind, facts
+
+
+def _token(role: str) -> Show:
+    def one(result: PairResult, subject: Subject) -> tuple[str, tuple[Fact, ...]]:
+        token, number = result.fact(subject, f"{role}_token"), result.fact(subject, f"{role}_id")
+        if token is None:
+            return ABSENT, ()
+        if token.value is None:
+            return "none", (token,)
+        added = result.fact(subject, "adds_bos") if role == "bos" else None
+        text = f"{human(token.value)} = {number.value if number else ABSENT}"
+        if added is not None:
+            text += ", added by encode" if added.value else ", not added by encode"
+        return text, (token,)
+
+    return one
+
+
+FIGURES: tuple[tuple[str, Show], ...] = (
+    ("architecture", _of("architecture")),
+    ("hidden size", _of("hidden_size")),
+    ("layers", _of("num_layers")),
+    ("heads / KV heads / head dim", _heads),
+    ("vocabulary in config", _of("vocab_size")),
+    ("embedding rows", _of("embedding_rows")),
+    ("tokens", _of("num_tokens")),
+    ("padding rows", _of("padding_rows")),
+    ("tied embeddings", _of("tied")),
+    ("positions", _of("max_positions")),
+    ("BOS", _token("bos")),
+    ("EOS", _token("eos")),
+    ("pad", _token("pad")),
+    ("stops generation", _of("stop_ids")),
+    ("template roles", _of("template_roles")),
+    ("dtype on file", _of("weights_dtype")),
+    ("parameters", _of("num_parameters")),
+    ("tensor bytes", _of("tensor_bytes", _bytes)),
+    ("embedding RMS", _of("embedding_rms")),
+)
+
+
+def figures(result: PairResult) -> tuple[Figure, ...]:
+    """The table of models: every row that some probe established for some model."""
+    rows = []
+    for label, show in FIGURES:
+        shown = [show(result, subject) for subject, _ in sides(result)]
+        facts = [fact for _, own in shown for fact in own]
+        if facts:
+            level = min((fact.level for fact in facts), key=lambda one: one.rank)
+            sources = dict.fromkeys(short_source(fact.source) for fact in facts)
+            rows.append(Figure(label, tuple(text for text, _ in shown), level, ", ".join(sources)))
+    return tuple(rows)
+
+
+_COMMIT = re.compile(r"@(?:sha256:)?[0-9a-f]{7,64}\b")
+
+
+def short_source(source: str) -> str:
+    """A source without its commit: the commit of each model stands once, in the head of the report."""
+    return _COMMIT.sub("", source)
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One rung of the ladder: its probes, those settled, and whether it holds."""
+
+    level: Level
+    meaning: str
+    settled: int
+    total: int
+
+
+def ladder(result: PairResult) -> tuple[Rung, ...]:
+    """The ladder, the weakest rung first."""
+    rungs = []
+    for level in LADDER:
+        own = [run for run in result.runs if run.level is level]
+        settled = sum(run.gap(level) is None for run in own)
+        rungs.append(Rung(level, MEANING[level], settled, len(own)))
+    return tuple(rungs)
+
+
+@dataclass(frozen=True)
+class Open:
+    """One question that is not settled, why, and what would settle it."""
+
+    probe: str
+    subject: Subject
+    level: Level
+    why: str
+
+
+def open_questions(result: PairResult) -> tuple[Open, ...]:
+    """Every gap, also those above the rung required."""
+    return tuple(
+        Open(run.probe, run.subject, run.level, why) for run in result.runs if (why := run.gap(run.level)) is not None
+    )
+
+
+def deeper_command(result: PairResult) -> str | None:
+    """The command that goes all the way, where this check was told to stop earlier; None where it was not."""
+    if result.policy.depth.rank >= Level.EXECUTED.rank:
+        return None
+    words = shlex.split(result.command)
+    if "--depth" in words:
+        at = words.index("--depth")
+        words[at : at + 2] = []
+    return shlex.join([*words, "--depth", "executed"])
+
+
+def outcome_word(run: ProbeRun) -> str:
+    """`settled`, or how the run fell short."""
+    gap = run.gap(run.level)
+    return "settled" if gap is None else ("open" if isinstance(run, Ran) else run.kind)

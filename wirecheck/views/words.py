@@ -1,0 +1,68 @@
+"""How values become words: bytes, counts, tokens, and text from strangers made harmless to read."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from wirecheck.schema import Scalar
+
+ABSENT = "—"
+"""Shown where no probe established a value."""
+
+_HIDDEN_CATEGORIES = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
+
+
+def visible(text: str) -> str:
+    """The text with every control, bidirectional and invisible character spelled out, on one line."""
+    return "".join(
+        f"\\u{ord(char):04x}" if unicodedata.category(char) in _HIDDEN_CATEGORIES and char != "\n" else char
+        for char in text
+    ).replace("\n", "⏎")
+
+
+def human_bytes(count: int) -> str:
+    """Both units that people mean: `16.06 GB (14.96 GiB)`; below a MB, plain bytes."""
+    if abs(count) < 10**6:
+        return f"{count:,} B"
+    if abs(count) < 10**9:
+        return f"{count / 10**6:.1f} MB ({count / 2**20:.1f} MiB)"
+    return f"{count / 10**9:.2f} GB ({count / 2**30:.2f} GiB)"
+
+
+def human(value: Scalar) -> str:
+    """A scalar as a reader expects it: grouped digits, yes or no, `—` for nothing."""
+    match value:
+        case None:
+            return ABSENT
+        case bool():
+            return "yes" if value else "no"
+        case int():
+            return f"{value:,}"
+        case float():
+            return f"{value:.4g}"
+        case str():
+            return visible(value)
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 probe`, `2 probes`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def markdown_text(text: str) -> str:
+    """Plain text for a markdown paragraph or table cell: shown as it is, whatever it holds."""
+    escaped = re.sub(r"([\\`*{}\[\]<>#|~!]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", visible(text))
+    escaped = re.sub(r"(?<!\w)@", "&#64;", escaped)
+    return re.sub(r"^(\s*)([-+]|\d+\.)(?=\s)", r"\1\\\2", escaped)
+
+
+def markdown_code(text: str) -> str:
+    """A code span that holds any text and never breaks a table: pipes escaped, the fence longer than what is inside."""
+    inside = visible(text).replace("|", "\\|")
+    if not inside.strip():
+        inside = f"{inside}␠" if inside else "␀"
+    longest = max((len(run) for run in re.findall(r"`+", inside)), default=0)
+    fence = "`" * (longest + 1)
+    pad = " " if inside.startswith("`") or inside.endswith("`") else ""
+    return f"{fence}{pad}{inside}{pad}{fence}"

@@ -1,0 +1,66 @@
+"""Two vocabularies side by side: the bytes each token stands for, whatever the tokenizer's way of writing them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+_BYTE_TOKEN = re.compile(r"^<0x([0-9A-Fa-f]{2})>$")
+_SPACE_MARK = "\u2581"
+"""sentencepiece writes a space so."""
+_BYTE_SPACE = "\u0120"
+"""Byte-level BPE writes a space so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """What two vocabularies share."""
+
+    size_a: int
+    size_b: int
+    shared: int
+    """Tokens of A that stand for the same text as some token of B."""
+    same_id: int
+    """Shared tokens with one id in both."""
+
+
+def overlap(a: Mapping[str, int], b: Mapping[str, int]) -> Overlap:
+    """The overlap of two vocabularies as `get_vocab()` gives them; rows without a token are in neither."""
+    texts_a, texts_b = normalise(a), normalise(b)
+    shared = texts_a.keys() & texts_b.keys()
+    same_id = sum(texts_a[text] == texts_b[text] for text in shared)
+    return Overlap(size_a=len(a), size_b=len(b), shared=len(shared), same_id=same_id)
+
+
+def normalise(vocabulary: Mapping[str, int]) -> dict[bytes, int]:
+    """What each token stands for as bytes -> its id, the lowest where two tokens stand for the same."""
+    byte_level = sum(token.startswith(_BYTE_SPACE) for token in vocabulary)
+    marked = sum(token.startswith(_SPACE_MARK) for token in vocabulary)
+    as_bytes = _from_byte_level if byte_level > marked else _from_marks
+    texts: dict[bytes, int] = {}
+    for token, number in sorted(vocabulary.items(), key=lambda item: -item[1]):
+        texts[as_bytes(token)] = number
+    return texts
+
+
+def _from_marks(token: str) -> bytes:
+    byte = _BYTE_TOKEN.match(token)
+    return bytes([int(byte[1], 16)]) if byte else token.replace(_SPACE_MARK, " ").encode("utf-8", "surrogatepass")
+
+
+def _from_byte_level(token: str) -> bytes:
+    if all(character in BYTE_OF for character in token):
+        return bytes(BYTE_OF[character] for character in token)
+    return token.encode("utf-8", "surrogatepass")
+
+
+def _bytes_by_character() -> dict[str, int]:
+    """GPT-2's alphabet: printable bytes stand for themselves, the others take characters from U+0100 on, in order."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    table = {chr(byte): byte for byte in printable}
+    return table | {chr(0x100 + place): byte for place, byte in enumerate(others)}
+
+
+BYTE_OF = _bytes_by_character()

@@ -1,0 +1,1 @@
+"""What a training step takes on a GPU: the formula, and the catalogue of GPUs. Torch-free."""

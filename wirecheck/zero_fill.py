@@ -1,0 +1,57 @@
+"""Which large tensors hold nothing but zero bytes: placeholders, holes in a sparse file. Exact, and quick on holes."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from wirecheck.safetensors_header import TensorEntry
+from wirecheck.snapshot import Snapshot
+
+LARGE_BYTES = 1024**2
+"""A smaller tensor may well be zero by design (a bias, a fresh adapter)."""
+_FIRST_READ, _NEXT_READS = 4096, 1024**2
+
+
+def large_tensors(snapshot: Snapshot) -> Iterator[tuple[Path, TensorEntry]]:
+    """The tensors that are judged, with the file on disk they stand in: large ones of two dimensions or more."""
+    for file in snapshot.weights:
+        if file.path is not None and file.problem is None:
+            for tensor in file.tensors:
+                if tensor.num_bytes >= LARGE_BYTES and len(tensor.shape) > 1:
+                    yield file.path, tensor
+
+
+def zero_filled(snapshot: Snapshot) -> tuple[str, ...]:
+    """Names of the large tensors all of whose bytes are zero, in file order. Only files on this disk are read."""
+    return tuple(tensor.name for path, tensor in large_tensors(snapshot) if _is_zero(path, tensor.begin, tensor.end))
+
+
+def _is_zero(path: Path, begin: int, end: int) -> bool:
+    """Reads up to the first byte that is not zero; holes of a sparse file are stepped over."""
+    size = _FIRST_READ
+    with path.open("rb", buffering=0) as file:
+        position = _next_data(file.fileno(), begin)
+        while position < end:
+            file.seek(position)
+            chunk = file.read(min(size, end - position))
+            if not chunk or chunk.count(0) != len(chunk):
+                return False  # an end of file before `end` is no proof of zeros
+            size = _NEXT_READS
+            position = _next_data(file.fileno(), position + len(chunk))
+    return True
+
+
+def _next_data(descriptor: int, position: int) -> int:
+    """The next byte at or after `position` that is not in a hole; past every tensor where only a hole is left."""
+    seek_data = getattr(os, "SEEK_DATA", None)
+    if seek_data is None:
+        return position
+    try:
+        return os.lseek(descriptor, position, seek_data)
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # no data after it
+            return os.fstat(descriptor).st_size
+        return position  # a file system without holes

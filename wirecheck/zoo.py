@@ -1,0 +1,385 @@
+"""From a snapshot to what transformers makes of it: config, tokenizer, twin, skeleton, real model, fit of the files.
+
+The sole importer of transformers, and only inside functions: importing this module loads neither it nor torch.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from wirecheck.class_fit import Fit, Misshapen, packed
+from wirecheck.errors import CannotRun
+from wirecheck.model_types import architectures_by_type, causal_model_types, known_model_types
+from wirecheck.readiness import require_memory, require_weights
+from wirecheck.shrink import shrink
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    import torch
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+    from wirecheck.snapshot import Snapshot
+
+__all__ = [
+    "Fit",
+    "Misshapen",
+    "Twin",
+    "Unloadable",
+    "architectures_by_type",
+    "causal_model_types",
+    "fit",
+    "known_model_types",
+    "load_config",
+    "load_tokenizer",
+    "load_weights",
+    "quiet",
+    "skeleton",
+    "text_config",
+    "twin",
+]
+
+LOADING, UNPACKING = 1.1, 2.2
+"""Memory a load takes at its peak, in sizes of the model; an unpacked GGUF stands beside the model it goes into."""
+TWIN_BYTES = 1_500_000_000
+"""A twin above this is not made."""
+NOISE = 0.1
+"""Deviation given to the twin's biases, norms and gates, which start constant."""
+MOST_LAYERS = 4096
+MOST_PARTS = 1_000_000
+"""Layers times experts a config may name before it is taken for hostile."""
+_LAYER_KEYS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers", "decoder_layers")
+_EXPERT_KEYS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
+
+
+class Unloadable(CannotRun, ValueError):
+    """transformers makes nothing of these files: one line that says why.
+
+    A `CannotRun` too: a probe that merely needed the config is skipped with this reason; the probe whose question it
+    is catches it and says so.
+    """
+
+
+@dataclass(frozen=True)
+class Twin:
+    """The model's own class, tiny and random, with what it has in common with the model and what it has not."""
+
+    model: PreTrainedModel
+    kept: tuple[str, ...]
+    changed: tuple[str, ...]
+
+
+# --- loading -----------------------------------------------------------------------------------------------------
+
+
+@cache
+def _transformers() -> ModuleType:
+    """The library, quiet: its advice goes to stderr, where wirecheck writes its own progress."""
+    import transformers
+
+    transformers.logging.set_verbosity(logging.CRITICAL)
+    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    return transformers
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No Python warning from library code inside: files and classes we only observe may warn about anything."""
+    _transformers()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def load_config(snapshot: Snapshot, *, trust_remote_code: bool) -> PretrainedConfig:
+    """The config as transformers' class reads it. Raises Unloadable."""
+    _refuse_hostile(snapshot)
+    config: PretrainedConfig = _load("AutoConfig", snapshot, trust_remote_code=trust_remote_code)
+    return config
+
+
+def load_tokenizer(snapshot: Snapshot, *, trust_remote_code: bool) -> PreTrainedTokenizerBase:
+    """The tokenizer as `AutoTokenizer` makes it from the snapshot's files. Raises Unloadable."""
+    _refuse_hostile(snapshot)
+    tokenizer: PreTrainedTokenizerBase = _load("AutoTokenizer", snapshot, trust_remote_code=trust_remote_code)
+    return tokenizer
+
+
+def _load(auto: str, snapshot: Snapshot, *, trust_remote_code: bool, **options: Any) -> Any:
+    if snapshot.ref.kind == "gguf":
+        assert snapshot.ref.path is not None
+        options["gguf_file"] = snapshot.ref.path.name
+    folder = snapshot.ref.path.parent if snapshot.ref.kind == "gguf" and snapshot.ref.path else snapshot.folder
+    # `False`, never None: None makes transformers ask on stdin.
+    options |= {"local_files_only": True, "trust_remote_code": trust_remote_code}
+    try:
+        with quiet():
+            return getattr(_transformers(), auto).from_pretrained(folder, **options)
+    except Exception as error:  # files of strangers: whatever their reader raises, it is they who cannot be loaded
+        raise Unloadable(_one_line(error, snapshot)) from error
+
+
+def _one_line(error: BaseException, snapshot: Snapshot | None = None) -> str:
+    """Type and first line of an error, without this machine's paths."""
+    text = next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
+    if snapshot is not None:
+        for folder in {snapshot.folder, snapshot.folder.absolute(), snapshot.folder.resolve()}:
+            text = text.replace(str(folder), snapshot.ref.name)
+    return f"{type(error).__name__}: {text[:300]}"
+
+
+def _refuse_hostile(snapshot: Snapshot) -> None:
+    """Raise Unloadable where the config names so many parts that merely reading it would fill the memory."""
+    if not snapshot.has("config.json"):
+        return
+    try:
+        held = snapshot.read_json("config.json")
+    except ValueError as error:
+        raise Unloadable(f"config.json: {error}") from error
+    for fields in (held, *(v for v in held.values() if isinstance(v, dict))):
+        for key in _LAYER_KEYS:
+            value = fields.get(key)
+            if isinstance(value, int | float) and not 0 <= value <= MOST_LAYERS:
+                raise Unloadable(f"config.json: {key} is {value}, which no model has")
+
+
+# --- models ------------------------------------------------------------------------------------------------------
+
+
+def skeleton(config: PretrainedConfig) -> PreTrainedModel:
+    """The class `AutoModelForCausalLM` chooses, at full shape on the meta device. Raises CannotRun."""
+    text = text_config(config)
+    layers, experts = (max((_size(text, key) for key in keys), default=0) for keys in (_LAYER_KEYS, _EXPERT_KEYS))
+    if max(layers, 1) * max(experts, 1) > MOST_PARTS:
+        raise CannotRun(f"the config asks for {layers} layers of {experts} experts, which no model has")
+    return _build(config, device="meta")
+
+
+def twin(config: PretrainedConfig, *, seed: int) -> Twin:
+    """The same class, tiny, random by `seed`, float32, frozen, in eval mode. Raises CannotRun.
+
+    torch's own random state is the same before and after.
+    """
+    import torch
+
+    text = text_config(config)
+    try:
+        small = shrink(text.to_dict())
+        with quiet():
+            tiny = type(text).from_dict(small.fields)
+    except Exception as error:  # a config class may refuse a size with any error
+        raise CannotRun(f"no twin of {type(text).__name__} can be made: {_one_line(error)}") from error
+    needed = sum(p.numel() for p in _build(tiny, device="meta").parameters()) * 4
+    if needed > TWIN_BYTES:
+        raise CannotRun(f"the twin of {type(text).__name__} would still take {needed} bytes")
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        model = _build(tiny, device="cpu")
+    _spread(model, seed)
+    return Twin(_still(model), small.kept, small.changed)
+
+
+def text_config(config: PretrainedConfig) -> PretrainedConfig:
+    """The part that describes the language model: the config itself, or the one nested in it."""
+    auto = _transformers().AutoModelForCausalLM
+    try:
+        nested = config.get_text_config(decoder=True)
+    except ValueError:  # several candidates: the library says that asking is ambiguous
+        return config
+    return nested if type(nested) in auto._model_mapping else config
+
+
+def _size(config: PretrainedConfig, key: str) -> int:
+    value = getattr(config, key, None)
+    return value if isinstance(value, int) else 0
+
+
+def _build(config: PretrainedConfig, *, device: str) -> PreTrainedModel:
+    import torch
+
+    # A config class that came with the repository was loaded with the user's trust; a native one needs none.
+    trusted = not type(config).__module__.startswith("transformers.")
+    try:
+        with quiet(), torch.device(device):
+            auto = _transformers().AutoModelForCausalLM
+            model: PreTrainedModel = auto.from_config(config, dtype=torch.float32, trust_remote_code=trusted)
+    except Exception as error:  # a class may raise anything on a config it was not written for
+        raise CannotRun(f"no model can be built from {type(config).__name__}: {_one_line(error)}") from error
+    return model
+
+
+def _spread(model: PreTrainedModel, seed: int) -> None:
+    """Give linear and embedding weights a deviation of fan_in^-1/2, and every constant vector some noise.
+
+    The library's 0.02 is meant for wide layers: at the twin's width attention would be flat and logits near zero. A
+    bias, gate or scale that starts at zero closes the path behind it, and what goes wrong there would not show.
+    """
+    import torch
+    from torch import nn
+
+    generator = torch.Generator().manual_seed(seed)
+    spread: set[int] = set()
+    for module in model.modules():
+        weight: Any = getattr(module, "weight", None)
+        transposed = type(module).__name__ == "Conv1D"  # GPT-2's linear layer holds (in, out)
+        is_matrix = isinstance(module, nn.Linear | nn.Embedding) or transposed
+        if is_matrix and id(weight) not in spread:
+            spread.add(id(weight))
+            weight.data.normal_(0.0, weight.shape[0 if transposed else 1] ** -0.5, generator=generator)
+    for vector in model.parameters():
+        if id(vector) not in spread and vector.is_floating_point() and bool((vector == vector.flatten()[0]).all()):
+            vector.data.add_(torch.empty_like(vector).normal_(0.0, NOISE, generator=generator))
+
+
+# --- real weights ------------------------------------------------------------------------------------------------
+
+
+def load_weights(snapshot: Snapshot, *, dtype: str, trust_remote_code: bool) -> PreTrainedModel:
+    """The real weights in `dtype` on the CPU, frozen, in eval mode. Raises CannotRun with what is missing."""
+    import torch
+
+    require_weights(snapshot)
+    target = getattr(torch, dtype)
+    held_bytes = sum(tensor.num_elements for tensor in snapshot.tensors.values()) * target.itemsize
+    is_gguf = snapshot.ref.kind == "gguf"
+    require_memory(int(held_bytes * (UNPACKING if is_gguf else LOADING)), dtype)
+    options: dict[str, Any] = {"dtype": target, "use_safetensors": True}
+    if is_gguf:
+        options = {"dtype": target, "quantization_config": _transformers().GgufConfig(dequantize=True)}
+    model: PreTrainedModel = _load("AutoModelForCausalLM", snapshot, trust_remote_code=trust_remote_code, **options)
+    return _still(model)
+
+
+def _still(model: PreTrainedModel) -> PreTrainedModel:
+    """Frozen, in eval mode."""
+    model.requires_grad_(requires_grad=False)
+    model.eval()  # type: ignore[no-untyped-call]
+    return model
+
+
+# --- the fit of the files to the class ---------------------------------------------------------------------------
+
+
+def fit(snapshot: Snapshot, config: PretrainedConfig) -> Fit:
+    """Names and shapes on file against the class, through the library's own loading code; no data is read.
+
+    Every tensor on file is stood for by a meta tensor of its shape, and those are loaded. Raises CannotRun.
+    """
+    model = skeleton(config)
+    expected = frozenset(model.state_dict())
+    class_name = type(model).__name__
+    if snapshot.ref.kind == "gguf":
+        return _fit_gguf(snapshot, model, expected)
+    try:
+        with quiet():
+            info = _load_ghosts(model, {name: entry.shape for name, entry in snapshot.tensors.items()})
+    except Exception as error:  # the library's loader met names it was not written for
+        raise CannotRun(f"{class_name} cannot take these tensors: {_one_line(error, snapshot)}") from error
+    broken = {
+        name: Misshapen(name, "parts that cannot be joined", _shape(model, name)) for name in info.conversion_errors
+    }
+    bad = [Misshapen(name, _dims(seen), _dims(wanted)) for name, seen, wanted in info.mismatched_keys]
+    missing = {name for name in info.missing_keys if name not in broken}
+    result = Fit(
+        class_name,
+        len(expected),
+        tuple(sorted(missing)),
+        tuple(sorted(info.unexpected_keys)),
+        tuple(sorted((*bad, *broken.values()), key=lambda m: m.name)),
+    )
+    quantization = getattr(config, "quantization_config", None) or getattr(
+        text_config(config), "quantization_config", None
+    )
+    modules = {name for name, _ in model.named_modules()}
+    return packed(result, snapshot.tensors, modules) if quantization else result
+
+
+def _load_ghosts(model: PreTrainedModel, shapes: dict[str, tuple[int, ...]]) -> Any:
+    import torch
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.modeling_utils import LoadStateDictConfig
+
+    ghosts = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+    # Typed as one kind of conversion by the loader, as their common base by the function that lists them.
+    conversions: Any = get_model_conversion_mapping(model)
+    settings = LoadStateDictConfig(device_map={"": "meta"}, dtype=torch.float32, weight_mapping=conversions)
+    info, _ = type(model)._load_pretrained_model(model, ghosts, None, settings)
+    model.tie_weights(missing_keys=info.missing_keys, recompute_mapping=False)
+    model._adjust_missing_and_unexpected_keys(info)
+    return info
+
+
+def _fit_gguf(snapshot: Snapshot, model: PreTrainedModel, expected: frozenset[str]) -> Fit:
+    names = _gguf_names(model)
+    given = {names[name]: entry for name, entry in snapshot.tensors.items() if name in names}
+    missing = {name for name in expected if name not in given}
+    with quiet():
+        model.tie_weights(missing_keys=missing, recompute_mapping=False)
+    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    bad = [
+        Misshapen(name, _dims(entry.shape), _dims(shapes[name]))
+        for name, entry in given.items()
+        if name in expected and sorted(entry.shape) != sorted(shapes[name])
+    ]
+    return Fit(
+        type(model).__name__,
+        len(expected),
+        tuple(sorted(missing)),
+        tuple(sorted(name for name in snapshot.tensors if name not in names)),
+        tuple(sorted(bad, key=lambda m: m.name)),
+        "GGUF tensors may be stored transposed: their sizes are compared, not the order of them",
+    )
+
+
+def _gguf_names(model: PreTrainedModel) -> dict[str, str]:
+    """llama.cpp's tensor names -> the class's, by the library's own map. Raises CannotRun.
+
+    The library asks every submodule in turn, which takes 12 s for 30 layers; the model and the part without its head
+    (Bloom's names start there) give the same.
+    """
+    from transformers.modeling_gguf_pytorch_utils import TENSOR_PROCESSORS, TensorProcessor, get_gguf_hf_weights_map
+
+    config = text_config(model.config)
+    kind, layers = str(config.model_type), int(config.num_hidden_layers)
+    processor = TENSOR_PROCESSORS.get(kind, TensorProcessor)(config=config.to_dict())  # type: ignore[no-untyped-call]
+    prefix = model.base_model_prefix
+    names: dict[str, str] = {}
+    try:
+        with quiet():
+            for module, path in ((getattr(model, prefix, model), f"{prefix}."), (model, "")):
+                view = _Childless(module, config)
+                names |= get_gguf_hf_weights_map(view, processor, kind, layers, qual_name=path)
+    except (NotImplementedError, ValueError) as error:
+        raise CannotRun(f"the GGUF names of {kind} cannot be translated: {_one_line(error)}") from error
+    return names
+
+
+class _Childless:
+    """A module as the library's GGUF map sees it, without the children it would ask one by one."""
+
+    def __init__(self, module: torch.nn.Module, config: PretrainedConfig) -> None:
+        self.config = config
+        self._names = tuple(module.state_dict())
+
+    def state_dict(self) -> tuple[str, ...]:
+        """The names alone: the map reads nothing else."""
+        return self._names
+
+    def named_children(self) -> tuple[()]:
+        """None."""
+        return ()
+
+
+def _shape(model: PreTrainedModel, name: str) -> str:
+    held = model.state_dict().get(name)
+    return "unknown" if held is None else _dims(held.shape)
+
+
+def _dims(shape: Iterable[int]) -> str:
+    return " x ".join(str(size) for size in shape) or "scalar"
