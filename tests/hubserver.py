@@ -149,16 +149,22 @@ class _Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that hung up is none of the server's business."""
+
+
 @contextmanager
 def serving(hub: Hub) -> Iterator[Hub]:
     """The hub and its LFS store, each on a port of its own, until the block ends."""
     handler = type("Handler", (_Handler,), {"hub": hub})
-    servers = [ThreadingHTTPServer(("127.0.0.1", 0), handler) for _ in range(2)]
+    servers = [_Server(("127.0.0.1", 0), handler) for _ in range(2)]
     hub.url, hub.cdn = (f"http://127.0.0.1:{server.server_port}" for server in servers)
     threads = [threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True) for server in servers]
-    for server, thread in zip(servers, threads, strict=True):
-        server.daemon_threads = True
-        server.block_on_close = False
+    for thread in threads:
         thread.start()
     try:
         yield hub

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -107,6 +109,13 @@ def test_a_single_model_has_no_pair():
     text = markdown.render(pair_result(b=None))
     assert "### The pair" not in text
     assert headings(text) == list(SECTIONS)
+
+
+def test_every_link_within_the_page_lands_somewhere():
+    page = html.render(pair_result())
+    targets = re.findall(r'href="#([^"]+)"', page)
+    assert "warnings" in targets
+    assert all(f'id="{target}"' in page for target in targets)
 
 
 def test_hostile_names_leave_the_document_whole():

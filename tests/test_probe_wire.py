@@ -99,7 +99,7 @@ def test_an_unknown_wire_is_a_skip_with_its_reason():
 
 def test_a_tokenizer_that_makes_no_tokens_is_a_skip_with_its_reason():
     bench = rigs.bench()
-    bench.b.tokenizer.backend_tokenizer.normalizer = normalizers.Replace(Regex("(?s)."), "")
+    bench.b.tokenizer.backend_tokenizer.normalizer = normalizers.Replace(Regex(r"[\s\S]"), "")
     with pytest.raises(CannotRun, match="b's tokenizer makes no tokens of plain text"):
         list(WIRE_TWIN.run(bench))
 
@@ -138,6 +138,8 @@ def test_wir01_width_is_told_before_weights_are_loaded():
     del bench.a.__dict__["weights"]  # loading them from the empty snapshot would fail
     (finding,) = run_one(WIRE_WEIGHTS, bench).findings
     assert finding.code == "WIR01"
+    assert finding.claim == "The wire cannot be made: its part `encoder` fails."
+    assert finding.level is Level.SIMULATED  # no real weight ran
 
 
 def test_wir01_model_that_takes_no_embeds():

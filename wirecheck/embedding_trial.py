@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 ROWS, POSITIONS = 2, 12
-SLACK = 64
+SLACK = 8
 """Rounding steps of the dtype, at the size of the largest logit, that two ways of the same sum may differ by."""
 SAME = 0.01
 """Relative difference below which two sizes are one: classes round their factors to bfloat16."""
@@ -163,8 +163,13 @@ def gap(left: torch.Tensor, right: torch.Tensor) -> float:
     return float((left.float() - right.float()).abs().max()) if left.numel() else 0.0
 
 
-def tolerance(logits: torch.Tensor) -> float:
-    """What rounding alone may make of logits of this size and dtype: `SLACK` steps at the largest of them."""
+def rounding_step(logits: torch.Tensor) -> float:
+    """The spacing of the dtype at the largest logit."""
     import torch
 
-    return SLACK * torch.finfo(logits.dtype).eps * float(logits.float().abs().max())
+    return torch.finfo(logits.dtype).eps * float(logits.float().abs().max())
+
+
+def tolerance(logits: torch.Tensor) -> float:
+    """What rounding alone may make of logits of this size and dtype: `SLACK` steps."""
+    return SLACK * rounding_step(logits)

@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 
 from wirecheck.errors import CannotRun, Interrupted
 from wirecheck.probe import ModelBench, PairBench, Probe
-from wirecheck.probes import MODEL_PROBES, PAIR_PROBES
+from wirecheck.probes import MODEL_PROBES, PAIR_PROBES, SINGLE_PROBES
 from wirecheck.schema import (
     CheckedModel,
     Crashed,
@@ -159,7 +159,7 @@ class Check:
     def expected(self) -> tuple[Expected, ...]:
         """Every question this check has to answer."""
         sides: tuple[Subject, ...] = ("a",) if self.b is None else ("a", "b")
-        of_models = tuple(Expected(p.name, side, p.level) for side in sides for p in MODEL_PROBES)
+        of_models = tuple(Expected(p.name, side, p.level) for side in sides for p in self._model_probes)
         of_pair = () if self.b is None else tuple(Expected(p.name, "pair", p.level) for p in PAIR_PROBES)
         return of_models + of_pair
 
@@ -201,7 +201,7 @@ class Check:
             side=side,
             snapshot=snapshot,
         )
-        for probe in MODEL_PROBES:
+        for probe in self._model_probes:
             self._one(probe, bench, (side,))
             bench.facts = self._facts()
         return bench
@@ -233,6 +233,10 @@ class Check:
         self.memory = output.memory or self.memory
         self.runs.append(run)
         self.progress.ended(run)
+
+    @property
+    def _model_probes(self) -> tuple[Probe, ...]:
+        return MODEL_PROBES if self.b is not None else MODEL_PROBES + SINGLE_PROBES
 
     def _facts(self) -> tuple[Fact, ...]:
         return tuple(fact for run in self.runs for fact in run.facts)

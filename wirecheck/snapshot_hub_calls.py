@@ -6,7 +6,7 @@ import errno
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import TypeVar
 
 from huggingface_hub import errors as hub_errors
@@ -34,6 +34,8 @@ _FOREIGN = (_TRANSPORT, OSError, ValueError, KeyError, TypeError, AttributeError
 """What the client raises when the hub, a proxy or a portal answers with something else than it should."""
 
 
+_POOL_CLOSED = (RuntimeError, AttributeError)
+"""What a request ends with when another thread's failed connection made the client close the shared pool."""
 _LOGIN = "set HF_TOKEN to the token of an account that may read it"
 
 
@@ -69,6 +71,11 @@ def together(calls: Sequence[Callable[[], T]]) -> list[T]:
     futures = [start(placed(call)) for call in calls]
     try:
         return [future.result() for future in futures]  # type: ignore[misc]  # None only after an error
+    except Exception:
+        # What still runs shares the client's one connection pool with whoever asks next: it ends first, by its deadline.
+        ended.set()
+        wait(futures)
+        raise
     finally:
         ended.set()
 
@@ -87,10 +94,10 @@ def ask(call: Callable[[], T], *, repo: str, what: str, deadline_s: float, page:
                 raise HubUnreachable(
                     f"{repo}: {what} did not arrive within {deadline_s:.0f} s", next_step="try again later"
                 ) from None
-            wait = _pause(error, attempt)
-            if wait is None:
+            pause_s = _pause(error, attempt)
+            if pause_s is None:
                 raise translate(error, repo=repo, what=what, page=page) from error
-            time.sleep(wait)
+            time.sleep(pause_s)
     raise AssertionError("the last attempt returns or raises")
 
 
@@ -103,7 +110,7 @@ def _pause(error: BaseException, attempt: int) -> float | None:
             return None
         asked = error.response.headers.get("Retry-After", "")
         return min(float(asked), MAX_WAIT_S) if asked.isdigit() else 0.5 * 2**attempt
-    return 0.5 * 2**attempt if isinstance(error, (_TRANSPORT, AnswerCutShort, RuntimeError)) else None
+    return 0.5 * 2**attempt if isinstance(error, (_TRANSPORT, AnswerCutShort, *_POOL_CLOSED)) else None
 
 
 def _local_entry(error: BaseException) -> bool:

@@ -1,4 +1,4 @@
-"""The registry: every probe there is, in the order they run. Two literal tuples, nothing registers itself."""
+"""The registry: every probe there is, in the order they run. Literal tuples, nothing registers itself."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from wirecheck.probe import Probe
 from wirecheck.probes.config import CONFIG
 from wirecheck.probes.embeds import EMBEDS_TWIN, EMBEDS_WEIGHTS
 from wirecheck.probes.expectations import EXPECTATIONS
-from wirecheck.probes.memory import MEMORY
+from wirecheck.probes.memory import MEMORY, MEMORY_MODEL
 from wirecheck.probes.pairing import PAIRING
 from wirecheck.probes.skeleton import SKELETON
 from wirecheck.probes.template import TEMPLATE
@@ -27,3 +27,5 @@ MODEL_PROBES: tuple[Probe, ...] = (
     EMBEDS_WEIGHTS,
 )
 PAIR_PROBES: tuple[Probe, ...] = (PAIRING, MEMORY, WIRE_TWIN, WIRE_WEIGHTS)
+SINGLE_PROBES: tuple[Probe, ...] = (MEMORY_MODEL,)
+"""Asked of a model checked alone; of a pair, its own probes ask the same of both together."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import TYPE_CHECKING
 
-from wirecheck.embedding_trial import POSITIONS, ROWS, SAME, SLACK, Trial, gap, rms, tolerance
+from wirecheck.embedding_trial import POSITIONS, ROWS, SAME, SLACK, Trial, gap, rms, rounding_step, tolerance
 from wirecheck.errors import CannotRun
 from wirecheck.probe import ModelBench, Probe, Yielded
 from wirecheck.schema import Evidence, Level, Scalar, Severity
@@ -135,7 +135,7 @@ def _perturbed(case: _Case, embeds_BTD: torch.Tensor, plain_BTV: torch.Tensor) -
         case.seen("largest change of the last position's logits, its vector perturbed", f"{change:.3g}", "above 0"),
         case.seen("largest change of earlier positions' logits", f"{earlier:.3g}", "0 in a causal model"),
     )
-    if change > tolerance(plain_BTV):
+    if change > rounding_step(plain_BTV):
         yield bench.ok("EMB03", f"{name} gives other logits for other embeds.", *evidence)
     else:
         yield bench.found("EMB03", f"{name} gives the same logits whatever the embeds.", *evidence)

@@ -130,7 +130,7 @@ def _config_id(subject: Vocabulary, key: str) -> int | None:
         named = subject.bench.snapshot.read_json("config.json").get(key)
     except JsonUnreadable:
         return None
-    return named if isinstance(named, int) else None
+    return named if type(named) is int else None
 
 
 def _no_pad(subject: Vocabulary) -> Iterator[Yielded]:
@@ -141,7 +141,8 @@ def _no_pad(subject: Vocabulary) -> Iterator[Yielded]:
         return
     spare = _spare(subject)
     if spare is not None:
-        claim = f"The tokenizer has no pad token, {subject.show([spare])} is unused and has a row: {_NO_PAD_NEEDED}."
+        spared = subject.show([spare])
+        claim = f"The tokenizer has no pad token, while {spared} is unused and has a row: {_NO_PAD_NEEDED}."
         yield bench.found("TOK05", claim, evidence, severity=Severity.NOTE)
     elif subject.rows is not None and subject.num_tokens < subject.rows.count:
         claim = (
@@ -196,7 +197,9 @@ def _pad_is_eos(subject: Vocabulary) -> Iterator[Yielded]:
 
 
 def _splits(subject: Vocabulary) -> Iterator[Yielded]:
-    split = {s: ids for s, i in sorted(subject.special.items()) if (ids := subject.encode(s)) != [i]}
+    special = dict(sorted(subject.special.items()))
+    encoded = subject.tokenizer(list(special), add_special_tokens=False)["input_ids"] if special else []
+    split = {s: list(ids) for (s, i), ids in zip(special.items(), encoded, strict=True) if list(ids) != [i]}
     if not split:
         claim = f"Each of the {len(subject.special)} declared special tokens encodes to its one id."
         yield subject.bench.ok("TOK08", claim, saw("encode(each special token)", len(subject.special)))

@@ -130,7 +130,7 @@ def _aligned(bench: PairBench, side: Side, seen: Observation, ground: Ground) ->
     with zoo.quiet():
         own = next_token_loss(side, prefix)
     name, tokens = side.name.upper(), int(side.mask_BL.sum())
-    within = f"log-softmax within {ROUNDED_LOSS[prefix.dtype]:.0e} of it"
+    within = f"float32 log-softmax, within a relative {ROUNDED_LOSS[prefix.dtype]:.0e}"
     once = ground.saw(_figure(loss), _figure(own.aligned), of=f": loss of {name}, against {within}")
     twice = ground.saw(_figure(own.shifted_twice), of=f": loss of {name} were the labels shifted twice")
     match own.alignment(loss, prefix.dtype):
@@ -210,7 +210,8 @@ def _check(bench: PairBench, models: Models, ground: Ground) -> Iterator[Yielded
     try:
         rig = _build(bench, models, ground)
     except StepFailed as failure:
-        yield _fails(bench, failure, ground)
+        made = Evidence(level=Level.SIMULATED, source=f"making the {failure.part}", observed=failure.message)
+        yield bench.found("WIR01", f"The wire cannot be made: its part `{failure.part}` fails.", made)
         return
     yield from _facts(bench, rig, ground)
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 
 from markdown_it import MarkdownIt
+from mdit_py_plugins.anchors import anchors_plugin
 
 from wirecheck.schema import PairResult
 from wirecheck.views import markdown, story, templates
@@ -12,7 +13,8 @@ from wirecheck.views import markdown, story, templates
 
 def render(result: PairResult) -> str:
     """The page of one result. Raw HTML in names and tokens is shown, never interpreted."""
-    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown.render(result))
+    reader = MarkdownIt("commonmark", {"html": False}).enable("table").use(anchors_plugin, max_level=3)
+    body = reader.render(markdown.render(result))
     body = body.replace("<table>", '<div class="table" tabindex="0" role="region" aria-label="table"><table>')
     body = body.replace("</table>", "</table></div>")
     page = templates.environment().get_template("page.html.j2")

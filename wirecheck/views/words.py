@@ -15,10 +15,14 @@ _HIDDEN_CATEGORIES = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 
 def visible(text: str) -> str:
     """The text with every control, bidirectional and invisible character spelled out, on one line."""
-    return "".join(
-        f"\\u{ord(char):04x}" if unicodedata.category(char) in _HIDDEN_CATEGORIES and char != "\n" else char
-        for char in text
-    ).replace("\n", "⏎")
+    return "".join(f"\\u{ord(char):04x}" if _is_hidden(char) and char != "\n" else char for char in text).replace(
+        "\n", "⏎"
+    )
+
+
+def _is_hidden(char: str) -> bool:
+    """Control, format, surrogate, private, line separators, and the code points that are no characters."""
+    return unicodedata.category(char) in _HIDDEN_CATEGORIES or ord(char) & 0xFFFE == 0xFFFE
 
 
 def human_bytes(count: int) -> str:

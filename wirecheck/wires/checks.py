@@ -58,7 +58,7 @@ def observe(rig: Rig, step: Step) -> Observation:
 def _note_prefix(side: Side, M: int, prefixes: dict[str, Tensor]) -> RemovableHandle:
     def note(_module: nn.Module, _args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if kwargs.get("inputs_embeds") is not None:
-            prefixes[side.name] = kwargs["inputs_embeds"][:, :M].detach()
+            prefixes[side.name] = kwargs["inputs_embeds"][:, :M].detach().clone()  # some classes scale it in place
 
     return side.model.register_forward_pre_hook(note, with_kwargs=True)
 
