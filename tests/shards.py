@@ -1,10 +1,13 @@
-"""Safetensors files and small model folders, written by hand so that every byte can be made wrong."""
+"""Safetensors and GGUF files and small model folders, written by hand so that every byte can be made wrong."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 from typing import Any
+
+import gguf
+import numpy as np
 
 WIDTHS = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "BF16": 2, "F16": 2, "U8": 1, "BOOL": 1}
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 1234\n"
@@ -62,3 +65,37 @@ def write_sharded(folder: Path, parts: dict[str, Shapes], config: dict[str, Any]
     weight_map = {tensor: name for name, shapes in parts.items() for tensor in shapes}
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
     return folder
+
+
+def write_gguf(path: Path, *, head: bool = False, tokens: int = 6, split: int | None = None) -> Path:
+    """A tiny GGUF Llama: one block, width 32, its matrices in Q8_0, its norm in F32."""
+    writer = gguf.GGUFWriter(str(path), "llama")
+    for add, value in (
+        (writer.add_block_count, 1),
+        (writer.add_embedding_length, 32),
+        (writer.add_feed_forward_length, 64),
+        (writer.add_head_count, 4),
+        (writer.add_head_count_kv, 2),
+        (writer.add_key_length, 8),
+        (writer.add_context_length, 128),
+        (writer.add_layer_norm_rms_eps, 1e-5),
+        (writer.add_rope_freq_base, 10000.0),
+        (writer.add_bos_token_id, 1),
+        (writer.add_eos_token_id, 2),
+        (writer.add_token_list, [f"t{n}" for n in range(tokens)]),
+        (writer.add_token_scores, [0.0] * tokens),
+    ):
+        add(value)
+    if split is not None:
+        writer.add_uint16("split.count", split)
+    values = np.linspace(-1, 1, 6 * 32, dtype=np.float32).reshape(6, 32)
+    packed = gguf.quants.quantize(values, gguf.GGMLQuantizationType.Q8_0)
+    writer.add_tensor("token_embd.weight", packed, raw_dtype=gguf.GGMLQuantizationType.Q8_0)
+    writer.add_tensor("blk.0.attn_norm.weight", np.ones(32, np.float32))
+    if head:
+        writer.add_tensor("output.weight", values)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,11 +22,9 @@ from wirecheck.errors import (
     ModelGated,
     ModelNotFound,
     OfflineNotCached,
-    OutputNotWritten,
 )
 from wirecheck.snapshot import WeightFile, parse_ref, take
 from wirecheck.snapshot_hub import HubContent, fetch
-from wirecheck.snapshot_hub_calls import WORKERS, AnswerCutShort, ask, together, translate
 
 SHARDS = {
     "model-1-of-2.safetensors": {"model.embed_tokens.weight": ("BF16", (16, 4))},
@@ -311,76 +308,6 @@ def test_a_portal_that_answers_for_the_hub(hub, tmp_path, body):
 def test_nobody_listens(hub, tmp_path):
     with pytest.raises(HubUnreachable, match="could not be read"):
         fetch("org/name", endpoint="http://127.0.0.1:9", cache_dir=tmp_path)
-
-
-def test_a_stall_ends_at_the_deadline():
-    with pytest.raises(HubUnreachable, match="did not arrive within 0 s"):
-        ask(_forever, repo="org/name", what="config.json", deadline_s=0.05, page="p")
-
-
-def _forever() -> None:
-    threading.Event().wait(30)
-
-
-def test_a_full_disk_is_said_as_such(tmp_path):
-    def full() -> None:
-        raise OSError(28, "No space left on device")
-
-    with pytest.raises(OutputNotWritten, match="No space left"):
-        ask(full, repo="org/name", what="config.json", deadline_s=5, page="p")
-
-
-def test_an_error_of_ours_is_not_dressed_up_as_the_hubs():
-    def bug() -> None:
-        raise AssertionError("ours")
-
-    with pytest.raises(AssertionError, match="ours"):
-        ask(bug, repo="org/name", what="config.json", deadline_s=5, page="p")
-
-
-def test_the_cause_speaks_for_its_wrapper():
-    wrapper = huggingface_hub.errors.LocalEntryNotFoundError("check your connection")
-    wrapper.__cause__ = OSError(28, "No space left on device")
-    assert isinstance(translate(wrapper, repo="r", what="w", page="p"), OutputNotWritten)
-    assert isinstance(translate(AnswerCutShort("2 of 3"), repo="r", what="w", page="p"), HubUnreachable)
-
-
-def test_together_keeps_the_order_and_the_first_error():
-    assert together([lambda n=n: n * n for n in range(40)]) == [n * n for n in range(40)]
-
-    def fail() -> int:
-        raise ModelNotFound("this one")
-
-    with pytest.raises(ModelNotFound, match="this one"):
-        together([lambda: 1, fail, lambda: 2])
-
-
-def test_together_is_bounded_and_stops_asking_after_an_error():
-    lock, now, most = threading.Lock(), [0], [0]
-
-    def counted() -> None:
-        with lock:
-            now[0] += 1
-            most[0] = max(most[0], now[0])
-        threading.Event().wait(0.01)
-        with lock:
-            now[0] -= 1
-
-    together([counted] * (4 * WORKERS))
-    assert most[0] <= WORKERS
-
-    gate, asked = threading.Event(), []
-
-    def fail() -> None:
-        raise ModelNotFound("the first one")
-
-    def held() -> None:
-        gate.wait(10)
-
-    threading.Timer(0.2, gate.set).start()
-    with pytest.raises(ModelNotFound):
-        together([*[held] * (WORKERS - 1), fail, *[held] * 4, *[lambda: asked.append(1)] * 5])
-    assert asked == []
 
 
 # --- offline

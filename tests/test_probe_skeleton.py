@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.factories import needs_assets, seed_snapshot
+from tests.ggufs import write_gguf
 from wirecheck.class_fit import Fit, Misshapen, packed
 from wirecheck.errors import CannotRun
 from wirecheck.probe import ModelBench
@@ -195,7 +196,8 @@ def test_wgt05_06_07_bitsandbytes_companions_are_no_strays(tmp_path: Path) -> No
     path = quantised(saved(tmp_path / "model", LLAMA, pack), {"quant_method": "bitsandbytes", "load_in_8bit": True})
     findings, _ = run(path)
     assert {code: f.severity for code, f in findings.items()} == SOUND
-    assert "compared by module, not by shape" in findings["WGT07"].claim
+    assert "(packed, quantised tensors counted by module)" in findings["WGT05"].claim
+    assert "(packed, quantised tensors left out)" in findings["WGT07"].claim
 
 
 def test_wgt05_gptq_names_its_weights_otherwise(tmp_path: Path) -> None:
@@ -246,3 +248,17 @@ def test_facts_are_those_the_class_resolves(tmp_path: Path) -> None:
     falcon = run(saved(tmp_path / "falcon", {**FALCON, "multi_query": True}))[1]
     assert (falcon["num_kv_heads"], falcon["tied"]) == (1, True)
     assert run(saved(tmp_path / "gpt2", GPT2))[1]["max_positions"] == 64
+
+
+def test_wgt05_06_07_gguf_names_are_translated(tmp_path: Path) -> None:
+    assert severities(write_gguf(tmp_path / "tiny.gguf")) == SOUND
+
+
+def test_wgt05_gguf_without_a_tensor(tmp_path: Path) -> None:
+    finding = run(write_gguf(tmp_path / "tiny.gguf", leave_out=("blk.1.ffn_up.weight",)))[0]["WGT05"]
+    assert finding.severity is Severity.BLOCK
+    assert "model.layers.1.mlp.up_proj.weight" in finding.claim
+
+
+def test_wgt06_gguf_with_a_stray_tensor(tmp_path: Path) -> None:
+    assert severities(write_gguf(tmp_path / "tiny.gguf", stray="blk.0.stray.weight"))["WGT06"] is Severity.NOTE

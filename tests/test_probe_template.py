@@ -87,9 +87,11 @@ def test_tpl02_assistant_turns_raise(tmp_path: Path) -> None:
 
 def test_tpl02_a_turn_is_lost(tmp_path: Path) -> None:
     turn = "{% if m.role != 'assistant' %}" + TURN + "{% endif %}"
-    finding = found(check(tmp_path, chatml(turn=turn)), "TPL02")
-    assert finding.severity is Severity.BLOCK
-    assert "assistant's turn" in finding.claim
+    run = check(tmp_path, chatml(turn=turn))
+    assert found(run, "TPL02").severity is Severity.BLOCK
+    assert "assistant's turn" in found(run, "TPL02").claim
+    assert facts(run)["turn_end"] is None
+    assert facts(run)["template_roles"] == "system, user"
 
 
 def test_tpl02_turns_are_turned_round(tmp_path: Path) -> None:
@@ -102,6 +104,7 @@ def test_tpl02_no_default_among_several(tmp_path: Path) -> None:
     named = [{"name": "tool_use", "template": CHATML}, {"name": "rag", "template": CHATML}]
     run = check(tmp_path, None, chat_template=named)
     assert seen(run, "TPL02") == ["block", "ok", "ok"]
+    assert found(run, "TPL01").claim == "The model has 2 chat templates: rag, tool_use."
 
 
 def test_tpl02_assistant_first_is_refused(tmp_path: Path) -> None:
@@ -308,10 +311,11 @@ def test_tok02_every_chat_stays_inside(tmp_path: Path) -> None:
         ({"generation": {"eos_token_id": 256}}, "warn"),
         ({"generation": {"eos_token_id": None}}, "warn"),
         ({"eos_token": "<pad>"}, "warn"),
+        ({"template": None, "eos_token": None, "config": {"eos_token_id": None}, "generation": {}}, "warn"),
     ],
 )
 def test_cfg09_where_generation_stops(tmp_path: Path, changes: dict[str, Any], severity: str) -> None:
-    assert seen(check(tmp_path, CHATML, **changes), "CFG09") == [severity]
+    assert seen(ran(TEMPLATE, save(tmp_path, **changes)), "CFG09") == [severity]
 
 
 def test_cfg09_names_what_is_missed(tmp_path: Path) -> None:

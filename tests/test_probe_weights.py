@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from tests.factories import needs_assets, seed_snapshot
-from tests.shards import CONFIG, POINTER, TINY, Shapes, raw, shard, table, write_model, write_sharded
-from tests.test_snapshot import TENSOR_BYTES, write_gguf
+from tests.shards import CONFIG, POINTER, TINY, Shapes, raw, shard, table, write_gguf, write_model, write_sharded
+from tests.test_snapshot import TENSOR_BYTES
 from wirecheck.errors import CannotRun
 from wirecheck.probe import ModelBench, Yielded
 from wirecheck.probes.weights import WEIGHTS

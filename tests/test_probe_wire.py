@@ -376,6 +376,18 @@ def test_wir07_table_of_zeros():
     assert (off.severity, observed(off)) == (Severity.WARN, ["inf", "inf"])
 
 
+def test_wir07_prefix_of_zeros_against_a_table_of_zeros():
+    class Silent(Uncalibrated):
+        def calibrate(self, x_BMD):
+            return x_BMD * 0
+
+    rig = rigs.rig()
+    rig.sides[0].adapter.__class__ = Silent
+    rig.sides[0].model.get_input_embeddings().weight.data.zero_()
+    off = findings(rig)["WIR07"][0]
+    assert (off.severity, observed(off)) == (Severity.WARN, ["inf", "nan"])
+
+
 def test_wir07_not_on_a_sound_wire():
     for finding in findings()["WIR07"]:
         assert finding.severity is Severity.OK

@@ -6,12 +6,10 @@ import json
 import os
 from pathlib import Path
 
-import gguf
-import numpy as np
 import pytest
 
 from tests.factories import needs_assets, seed_snapshot
-from tests.shards import CONFIG, POINTER, TINY, shard, write_model, write_sharded
+from tests.shards import CONFIG, POINTER, TINY, shard, write_gguf, write_model, write_sharded
 from wirecheck.errors import ModelNotFound, UsageError
 from wirecheck.snapshot import JsonUnreadable, Snapshot, TextUnreadable, parse_ref, take
 from wirecheck.snapshot_folder import MAX_TEXT_BYTES, is_metadata
@@ -80,8 +78,11 @@ def test_the_commit_follows_the_bytes_that_were_read(tmp_path):
     assert _take(write_model(tmp_path / "b")).commit == first
     (tmp_path / "b" / "config.json").write_text(json.dumps({**CONFIG, "vocab_size": 17}))
     changed = _take(tmp_path / "b").commit
-    write_model(tmp_path / "c", {**TINY, "lm_head.weight": ("F16", (16, 4))})
-    assert len({first, changed, _take(tmp_path / "c").commit}) == 3
+    renamed = {name.replace("lm_head", "lm_heat"): entry for name, entry in TINY.items()}
+    other = _take(write_model(tmp_path / "c", renamed)).commit
+    assert len({first, changed, other}) == 3
+    (tmp_path / "a" / "README.md").write_text("not read, not counted")
+    assert _take(tmp_path / "a").commit == first
 
 
 def test_shards(tmp_path):
@@ -305,123 +306,3 @@ def test_the_seed_models_have_the_published_bytes(name, size, tmp_path):
     snapshot = _take(seed_snapshot(name, tmp_path))
     assert sum(tensor.num_bytes for tensor in snapshot.tensors.values()) == size
     assert snapshot.weights_on_disk
-
-
-# --- GGUF
-
-
-def write_gguf(path: Path, *, head: bool = False, tokens: int = 6, split: int | None = None) -> Path:
-    """A tiny GGUF Llama: one block, width 32, its matrices in Q8_0, its norm in F32."""
-    writer = gguf.GGUFWriter(str(path), "llama")
-    for add, value in (
-        (writer.add_block_count, 1),
-        (writer.add_embedding_length, 32),
-        (writer.add_feed_forward_length, 64),
-        (writer.add_head_count, 4),
-        (writer.add_head_count_kv, 2),
-        (writer.add_key_length, 8),
-        (writer.add_context_length, 128),
-        (writer.add_layer_norm_rms_eps, 1e-5),
-        (writer.add_rope_freq_base, 10000.0),
-        (writer.add_bos_token_id, 1),
-        (writer.add_eos_token_id, 2),
-        (writer.add_token_list, [f"t{n}" for n in range(tokens)]),
-        (writer.add_token_scores, [0.0] * tokens),
-    ):
-        add(value)
-    if split is not None:
-        writer.add_uint16("split.count", split)
-    values = np.linspace(-1, 1, 6 * 32, dtype=np.float32).reshape(6, 32)
-    packed = gguf.quants.quantize(values, gguf.GGMLQuantizationType.Q8_0)
-    writer.add_tensor("token_embd.weight", packed, raw_dtype=gguf.GGMLQuantizationType.Q8_0)
-    writer.add_tensor("blk.0.attn_norm.weight", np.ones(32, np.float32))
-    if head:
-        writer.add_tensor("output.weight", values)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
-
-
-def test_gguf_config_and_tensors(tmp_path):
-    snapshot = _take(write_gguf(tmp_path / "m.gguf"))
-    assert snapshot.ref.kind == "gguf"
-    assert snapshot.folder == tmp_path
-    assert snapshot.read_json("config.json") == {
-        "model_type": "llama",
-        "architectures": ["LlamaForCausalLM"],
-        "num_hidden_layers": 1,
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": 8,
-        "max_position_embeddings": 128,
-        "rms_norm_eps": 1e-5,
-        "rope_theta": 10000.0,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
-        "vocab_size": 6,
-        "tie_word_embeddings": True,
-    }
-    assert snapshot.source("config.json", "hidden_size") == f"m.gguf@{snapshot.commit[:19]}#llama.embedding_length"
-    embedding = snapshot.tensors["token_embd.weight"]
-    assert (embedding.dtype, embedding.shape, embedding.num_bytes) == ("Q8_0", (6, 32), 6 * 34)
-    assert snapshot.tensors["blk.0.attn_norm.weight"].num_bytes == 128
-    raw = (tmp_path / "m.gguf").read_bytes()
-    norm = snapshot.tensors["blk.0.attn_norm.weight"]
-    assert raw[norm.begin : norm.end] == np.ones(32, np.float32).tobytes()
-    assert snapshot.weights_on_disk
-
-
-def test_gguf_with_a_head_is_not_tied(tmp_path):
-    assert _take(write_gguf(tmp_path / "m.gguf", head=True)).read_json("config.json")["tie_word_embeddings"] is False
-
-
-def test_gguf_long_lists_are_passed_over(tmp_path):
-    short, long = write_gguf(tmp_path / "a.gguf"), write_gguf(tmp_path / "b.gguf", tokens=5000)
-    assert _take(long).tensors.keys() == _take(short).tensors.keys()
-    assert _take(long).read_json("config.json") == _take(short).read_json("config.json")
-
-
-def test_a_folder_of_one_gguf_is_that_file(tmp_path):
-    write_gguf(tmp_path / "m.gguf")
-    assert _take(tmp_path).ref.path == tmp_path / "m.gguf"
-    write_gguf(tmp_path / "n.gguf")
-    with pytest.raises(ModelNotFound, match="2 GGUF"):
-        _take(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("content", "problem"),
-    [(b"", "truncated"), (b"GGUF", "truncated"), (b"MZ" * 400, "malformed"), (POINTER, "lfs-pointer")],
-)
-def test_gguf_that_is_none(tmp_path, content, problem):
-    (tmp_path / "m.gguf").write_bytes(content)
-    snapshot = _take(tmp_path / "m.gguf")
-    assert snapshot.weights[0].problem == problem
-    assert not snapshot.has("config.json")
-
-
-def test_gguf_cut_anywhere_is_never_a_crash(tmp_path):
-    content = write_gguf(tmp_path / "m.gguf").read_bytes()
-    problems = set()
-    for length in range(1, len(content), 7):
-        (tmp_path / "m.gguf").write_bytes(content[:length])
-        problems.add(_take(tmp_path / "m.gguf").weights[0].problem)
-    assert problems == {"truncated"}
-
-
-def test_gguf_absurd_list_lengths_end_at_once(tmp_path):
-    content = write_gguf(tmp_path / "m.gguf").read_bytes()
-    at = content.index(b"tokenizer.ggml.tokens") + len(b"tokenizer.ggml.tokens") + 8
-    for length in (2**40, 2**64 - 1):
-        (tmp_path / "m.gguf").write_bytes(content[:at] + length.to_bytes(8, "little") + content[at + 8 :])
-        assert _take(tmp_path / "m.gguf").weights[0].problem in ("truncated", "malformed")
-
-
-def test_a_part_of_a_split_gguf_says_so(tmp_path):
-    [file] = _take(write_gguf(tmp_path / "m.gguf", split=3)).weights
-    assert file.problem == "missing"
-    assert "3 parts" in file.detail

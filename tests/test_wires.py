@@ -137,14 +137,16 @@ def test_order_of_the_bytes_is_read():
     assert (z_BMZ[0] - z_BMZ[1]).abs().max() > 1e-3
 
 
-def test_a_shut_gate_gives_the_queries_and_an_open_one_what_they_read():
-    built, source = encoder(), read_bytes(["one text", "two text"], 16)
-    nn.init.constant_(built.pooler.gate.bias, -100)
-    shut_BMZ = built(*source)
-    assert torch.equal(shut_BMZ[0], shut_BMZ[1])
-    nn.init.constant_(built.pooler.gate.bias, 100)
-    open_BMZ = built(*source)
-    assert not torch.equal(open_BMZ[0], open_BMZ[1])
+def test_the_gate_chooses_between_the_query_and_what_it_read():
+    pooler = encoder().pooler
+    x_BTZ, mask_BT = torch.randn(2, 7, 64), torch.ones(2, 7, dtype=torch.bool)
+    q_BMZ = pooler.queries_MZ.expand(2, -1, -1)
+    r_BMZ = q_BMZ + pooler.attention(q_BMZ, x_BTZ, mask_BT)
+    for bias, chosen_BMZ in ((-100, q_BMZ), (100, r_BMZ), (0, (q_BMZ + r_BMZ) / 2)):
+        nn.init.zeros_(pooler.gate.weight)
+        nn.init.constant_(pooler.gate.bias, bias)
+        expected_BMZ = chosen_BMZ + pooler.feed_forward(pooler.feed_forward_norm(chosen_BMZ))
+        torch.testing.assert_close(pooler(x_BTZ, mask_BT), expected_BMZ)
 
 
 # --- latent to prefix

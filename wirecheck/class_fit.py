@@ -29,8 +29,10 @@ class Fit:
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
     misshapen: tuple[Misshapen, ...]
-    reservation: str = ""
-    """What could not be compared, in words; empty where all was."""
+    names_how: str = ""
+    """Where names were not compared one by one: how they were, in words."""
+    shapes_how: str = ""
+    """Where shapes were not compared size by size: how they were, in words."""
 
 
 def packed(plain: Fit, tensors: Mapping[str, TensorEntry], modules: Collection[str]) -> Fit:
@@ -52,7 +54,8 @@ def packed(plain: Fit, tensors: Mapping[str, TensorEntry], modules: Collection[s
         missing=missing,
         unexpected=tuple(name for name, owner in owners.items() if not _lies_within(owner, inner)),
         misshapen=tuple(m for m in plain.misshapen if m.name in tensors and tensors[m.name].dtype in _PLAIN_DTYPES),
-        reservation="the weights are stored quantised: packed tensors are compared by module, not by shape",
+        names_how="packed, quantised tensors counted by module",
+        shapes_how="packed, quantised tensors left out",
     )
 
 

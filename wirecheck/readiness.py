@@ -1,14 +1,35 @@
-"""Whether the real weights can be loaded here and now, and if not, what would mend it."""
+"""Whether a model's files can be given to the library here and now, and if not, why."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from wirecheck.errors import CannotRun
-from wirecheck.snapshot import Snapshot
+from wirecheck.snapshot import JsonUnreadable, Snapshot
 from wirecheck.zero_fill import zero_filled
 
+MOST_LAYERS = 4096
+LAYER_KEYS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers", "decoder_layers")
+EXPERT_KEYS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 _GIB, _MIB = 2**30, 2**20
+
+
+def absurd_size(snapshot: Snapshot) -> str | None:
+    """Why config.json must not even be read by its class: it cannot be, or it names so many layers that lists of them
+    would fill the memory. None where nothing speaks against it.
+    """
+    if not snapshot.has("config.json"):
+        return None
+    try:
+        held = snapshot.read_json("config.json")
+    except JsonUnreadable as error:
+        return f"config.json: {error}"
+    for fields in (held, *(value for value in held.values() if isinstance(value, dict))):
+        for key in LAYER_KEYS:
+            value = fields.get(key)
+            if isinstance(value, int | float) and not 0 <= value <= MOST_LAYERS:
+                return f"config.json: {key} is {value}, which no model has"
+    return None
 
 
 def require_weights(snapshot: Snapshot) -> None:

@@ -58,22 +58,27 @@ def start(call: Callable[[], T]) -> Future[T]:
 
 
 def together(calls: Sequence[Callable[[], T]]) -> list[T]:
-    """Every call's result, in order, at most `WORKERS` of them at a time; the first error ends it."""
+    """Every call's result, in order, at most `WORKERS` at a time; after an error no further call begins."""
     places, ended = threading.Semaphore(WORKERS), threading.Event()
 
     def placed(call: Callable[[], T]) -> Callable[[], T | None]:
         def run() -> T | None:
             with places:
-                return None if ended.is_set() else call()
+                if ended.is_set():
+                    return None
+                try:
+                    return call()
+                except BaseException:
+                    ended.set()
+                    raise
 
         return run
 
     futures = [start(placed(call)) for call in calls]
     try:
-        return [future.result() for future in futures]  # type: ignore[misc]  # None only after an error
+        return [future.result() for future in futures]  # type: ignore[misc]  # None only beside an error
     except Exception:
-        # What still runs shares the client's one connection pool with whoever asks next: it ends first, by its deadline.
-        ended.set()
+        # What still runs shares the client's one connection pool with whoever asks next, so its end is waited for.
         wait(futures)
         raise
     finally:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 from wirecheck.class_fit import Fit, Misshapen, packed
 from wirecheck.errors import CannotRun
 from wirecheck.model_types import architectures_by_type, causal_model_types, known_model_types
-from wirecheck.readiness import require_memory, require_weights
+from wirecheck.readiness import EXPERT_KEYS, LAYER_KEYS, absurd_size, require_memory, require_weights
 from wirecheck.shrink import shrink
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from types import ModuleType
 
     import torch
@@ -51,11 +52,8 @@ TWIN_BYTES = 1_500_000_000
 """A twin above this is not made."""
 NOISE = 0.1
 """Deviation given to the twin's biases, norms and gates, which start constant."""
-MOST_LAYERS = 4096
 MOST_PARTS = 1_000_000
 """Layers times experts a config may name before it is taken for hostile."""
-_LAYER_KEYS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers", "decoder_layers")
-_EXPERT_KEYS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 
 
 class Unloadable(CannotRun, ValueError):
@@ -99,54 +97,45 @@ def quiet() -> Iterator[None]:
 
 def load_config(snapshot: Snapshot, *, trust_remote_code: bool) -> PretrainedConfig:
     """The config as transformers' class reads it. Raises Unloadable."""
-    _refuse_hostile(snapshot)
     config: PretrainedConfig = _load("AutoConfig", snapshot, trust_remote_code=trust_remote_code)
+    # A config may ask for a kernel: one this machine lacks, or code of a third repository. The library's own choice
+    # computes the same.
+    for part in (config, config.get_text_config() if hasattr(config, "text_config") else config):
+        if part._attn_implementation not in ("eager", "sdpa"):
+            part._attn_implementation = None
+        part._experts_implementation = None
     return config
 
 
 def load_tokenizer(snapshot: Snapshot, *, trust_remote_code: bool) -> PreTrainedTokenizerBase:
     """The tokenizer as `AutoTokenizer` makes it from the snapshot's files. Raises Unloadable."""
-    _refuse_hostile(snapshot)
     tokenizer: PreTrainedTokenizerBase = _load("AutoTokenizer", snapshot, trust_remote_code=trust_remote_code)
     return tokenizer
 
 
 def _load(auto: str, snapshot: Snapshot, *, trust_remote_code: bool, **options: Any) -> Any:
+    absurd = absurd_size(snapshot)
+    if absurd is not None:
+        raise Unloadable(absurd)
+    folder = snapshot.folder
     if snapshot.ref.kind == "gguf":
         assert snapshot.ref.path is not None
-        options["gguf_file"] = snapshot.ref.path.name
-    folder = snapshot.ref.path.parent if snapshot.ref.kind == "gguf" and snapshot.ref.path else snapshot.folder
+        folder, options["gguf_file"] = snapshot.ref.path.parent, snapshot.ref.path.name
     # `False`, never None: None makes transformers ask on stdin.
     options |= {"local_files_only": True, "trust_remote_code": trust_remote_code}
     try:
         with quiet():
             return getattr(_transformers(), auto).from_pretrained(folder, **options)
     except Exception as error:  # files of strangers: whatever their reader raises, it is they who cannot be loaded
-        raise Unloadable(_one_line(error, snapshot)) from error
+        raise Unloadable(_one_line(error, snapshot.ref.name, folder)) from error
 
 
-def _one_line(error: BaseException, snapshot: Snapshot | None = None) -> str:
-    """Type and first line of an error, without this machine's paths."""
+def _one_line(error: BaseException, name: str = "", folder: Path | None = None) -> str:
+    """Type and first line of an error, without this machine's paths: `name` stands for `folder`."""
     text = next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
-    if snapshot is not None:
-        for folder in {snapshot.folder, snapshot.folder.absolute(), snapshot.folder.resolve()}:
-            text = text.replace(str(folder), snapshot.ref.name)
+    for path in (folder.absolute(), folder.resolve(), folder) if folder is not None else ():
+        text = text.replace(str(path), name) if str(path) != "." else text
     return f"{type(error).__name__}: {text[:300]}"
-
-
-def _refuse_hostile(snapshot: Snapshot) -> None:
-    """Raise Unloadable where the config names so many parts that merely reading it would fill the memory."""
-    if not snapshot.has("config.json"):
-        return
-    try:
-        held = snapshot.read_json("config.json")
-    except ValueError as error:
-        raise Unloadable(f"config.json: {error}") from error
-    for fields in (held, *(v for v in held.values() if isinstance(v, dict))):
-        for key in _LAYER_KEYS:
-            value = fields.get(key)
-            if isinstance(value, int | float) and not 0 <= value <= MOST_LAYERS:
-                raise Unloadable(f"config.json: {key} is {value}, which no model has")
 
 
 # --- models ------------------------------------------------------------------------------------------------------
@@ -155,7 +144,7 @@ def _refuse_hostile(snapshot: Snapshot) -> None:
 def skeleton(config: PretrainedConfig) -> PreTrainedModel:
     """The class `AutoModelForCausalLM` chooses, at full shape on the meta device. Raises CannotRun."""
     text = text_config(config)
-    layers, experts = (max((_size(text, key) for key in keys), default=0) for keys in (_LAYER_KEYS, _EXPERT_KEYS))
+    layers, experts = (max((_size(text, key) for key in keys), default=0) for keys in (LAYER_KEYS, EXPERT_KEYS))
     if max(layers, 1) * max(experts, 1) > MOST_PARTS:
         raise CannotRun(f"the config asks for {layers} layers of {experts} experts, which no model has")
     return _build(config, device="meta")
@@ -252,8 +241,23 @@ def load_weights(snapshot: Snapshot, *, dtype: str, trust_remote_code: bool) -> 
     options: dict[str, Any] = {"dtype": target, "use_safetensors": True}
     if is_gguf:
         options = {"dtype": target, "quantization_config": _transformers().GgufConfig(dequantize=True)}
-    model: PreTrainedModel = _load("AutoModelForCausalLM", snapshot, trust_remote_code=trust_remote_code, **options)
+    options["config"] = load_config(snapshot, trust_remote_code=trust_remote_code)
+    with _without_gguf_bar() if is_gguf else nullcontext():
+        model: PreTrainedModel = _load("AutoModelForCausalLM", snapshot, trust_remote_code=trust_remote_code, **options)
     return _still(model)
+
+
+@contextmanager
+def _without_gguf_bar() -> Iterator[None]:
+    """The GGUF reader draws its progress with a tqdm of its own, which the library's switch does not reach."""
+    from transformers import modeling_gguf_pytorch_utils as reader
+
+    held = vars(reader)["tqdm"]
+    vars(reader)["tqdm"] = lambda items, **_: items
+    try:
+        yield
+    finally:
+        vars(reader)["tqdm"] = held
 
 
 def _still(model: PreTrainedModel) -> PreTrainedModel:
@@ -280,7 +284,7 @@ def fit(snapshot: Snapshot, config: PretrainedConfig) -> Fit:
         with quiet():
             info = _load_ghosts(model, {name: entry.shape for name, entry in snapshot.tensors.items()})
     except Exception as error:  # the library's loader met names it was not written for
-        raise CannotRun(f"{class_name} cannot take these tensors: {_one_line(error, snapshot)}") from error
+        raise CannotRun(f"{class_name} cannot take these tensors: {_one_line(error)}") from error
     broken = {
         name: Misshapen(name, "parts that cannot be joined", _shape(model, name)) for name in info.conversion_errors
     }
@@ -333,7 +337,7 @@ def _fit_gguf(snapshot: Snapshot, model: PreTrainedModel, expected: frozenset[st
         tuple(sorted(missing)),
         tuple(sorted(name for name in snapshot.tensors if name not in names)),
         tuple(sorted(bad, key=lambda m: m.name)),
-        "GGUF tensors may be stored transposed: their sizes are compared, not the order of them",
+        shapes_how="sizes compared, not their order: GGUF may store a tensor transposed",
     )
 
 

@@ -83,9 +83,8 @@ class View:
 
     def trap(self, code: str, claim: str, *evidence: Evidence, severity: Severity | None = None) -> Finding:
         """A finding of the table's severity, or a note where the wire does not use this template."""
-        return self.bench.found(
-            code, claim, *evidence, severity=Severity.NOTE if self.name is not None else severity
-        )  # fmt: skip
+        lowered = severity if self.name is None else Severity.NOTE
+        return self.bench.found(code, claim, *evidence, severity=lowered)
 
     @cached_property
     def marks(self) -> frozenset[int]:
@@ -96,8 +95,8 @@ class View:
     def turn_end(self) -> int | None:
         """The first mark after the assistant's text: of the last turn, else of a turn with another behind it."""
         for chat, until in (("question, answer", None), ("question, answer, question", SECOND)):
-            after = (self.text(chat) or "").rpartition(ANSWER)[2]
-            closing = after.partition(until)[0] if until else after
+            _, found, after = (self.text(chat) or "").rpartition(ANSWER)
+            closing = "" if not found else after.partition(until)[0] if until else after
             for i in self.encode(closing):
                 if i in self.marks:
                     return i

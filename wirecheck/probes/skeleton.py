@@ -33,7 +33,7 @@ def _run(bench: ModelBench) -> Iterator[Yielded]:
 def judge(bench: ModelBench, fit: Fit) -> Iterator[Yielded]:
     """WGT05, WGT06 and WGT07 from one comparison."""
     where = f"tensor headers against {fit.class_name}"
-    reservation = f" ({fit.reservation})" if fit.reservation else ""
+    names_how, shapes_how = (f" ({how})" if how else "" for how in (fit.names_how, fit.shapes_how))
 
     def evidence(names: tuple[str, ...], expected: str) -> list[Evidence]:
         return [_seen(name, "absent" if expected == "on file" else "on file", expected) for name in names[:LISTED]]
@@ -43,13 +43,13 @@ def judge(bench: ModelBench, fit: Fit) -> Iterator[Yielded]:
         claim = f"No file holds {_some(fit.missing)}, which {fit.class_name} expects and no tie provides."
         yield bench.found("WGT05", claim, *evidence(fit.missing, "on file"))
     else:
-        claim = f"Every one of the {fit.num_expected} tensors {fit.class_name} expects is on file or tied{reservation}."
+        claim = f"Every one of the {fit.num_expected} tensors {fit.class_name} expects is on file or tied{names_how}."
         yield bench.ok("WGT05", claim, total)
     if fit.unexpected:
         claim = f"The files hold {_some(fit.unexpected)}, which {fit.class_name} does not read."
         yield bench.found("WGT06", claim, *evidence(fit.unexpected, "not read"))
     else:
-        yield bench.ok("WGT06", f"{fit.class_name} reads every tensor on file{reservation}.", total)
+        yield bench.ok("WGT06", f"{fit.class_name} reads every tensor on file{names_how}.", total)
     if fit.misshapen:
         first = fit.misshapen[0]
         claim = (
@@ -58,7 +58,7 @@ def judge(bench: ModelBench, fit: Fit) -> Iterator[Yielded]:
         )
         yield bench.found("WGT07", claim, *(_seen(m.name, m.on_file, m.expected) for m in fit.misshapen[:LISTED]))
     else:
-        yield bench.ok("WGT07", f"Every tensor on file has the shape {fit.class_name} expects{reservation}.", total)
+        yield bench.ok("WGT07", f"Every tensor on file has the shape {fit.class_name} expects{shapes_how}.", total)
 
 
 def _seen(name: str, observed: str, expected: str) -> Evidence:

@@ -50,8 +50,7 @@ def read_stops(bench: ModelBench) -> Stops:
 
 def stops_source(bench: ModelBench, stops: Stops) -> str:
     """Where the ids that generation stops at are read from."""
-    snapshot = bench.snapshot
-    return snapshot.source(stops.used_file if snapshot.ref.kind != "gguf" else "config.json", "eos_token_id")
+    return bench.snapshot.source(stops.used_file, "eos_token_id")
 
 
 def compare_stops(bench: ModelBench, stops: Stops, turn_end: int | None) -> Iterator[Yielded]:
@@ -62,7 +61,10 @@ def compare_stops(bench: ModelBench, stops: Stops, turn_end: int | None) -> Iter
     evidence.append(saw("tokenizer.eos_token_id", show_ids(stops.tokenizer)))
     needed = stops.tokenizer | (frozenset() if turn_end is None else {turn_end})
     missing, used = needed - stops.used, show_ids(stops.used)
-    if missing:
+    if not stops.used and not missing:
+        claim = f"Generation stops at nothing, by {stops.used_file}, and neither tokenizer nor template has a stop."
+        yield bench.found("CFG09", claim, *evidence)
+    elif missing:
         which = "the tokenizer's EOS" if missing & stops.tokenizer else "what closes the assistant's turn"
         at = f"at {used}" if stops.used else "at nothing"
         claim = f"Generation stops {at}, by {stops.used_file}, and not at {which}, {show_ids(missing)}."

@@ -26,15 +26,16 @@ def _run(bench: ModelBench) -> Iterator[Yielded]:
     tokenizer, stops = bench.tokenizer, read_stops(bench)
     names = _names(tokenizer)
     yield bench.fact("has_template", bool(names), Level.INSPECTED, "tokenizer.chat_template")
-    yield bench.fact("stop_ids", show_ids(stops.used), Level.INSPECTED, stops_source(bench, stops))
+    stop_ids = show_ids(stops.used) if stops.used else None
+    yield bench.fact("stop_ids", stop_ids, Level.INSPECTED, stops_source(bench, stops))
     if not names:
         claim = "The model has no chat template: this wire's anchor is plain text and needs none."
         yield bench.found("TPL01", claim, saw("tokenizer.chat_template", None), severity=Severity.NOTE)
         yield from compare_stops(bench, stops, None)
         return
-    listed = ", ".join(name or "default" for name in names)
-    claim = f"The model has {len(names)} chat template{'s' if len(names) > 1 else ''}: {listed}."
-    yield bench.ok("TPL01", claim, saw("tokenizer.chat_template", listed))
+    held = sorted(tokenizer.chat_template) if isinstance(tokenizer.chat_template, dict) else ["default"]
+    claim = f"The model has {len(held)} chat template{'s' if len(held) > 1 else ''}: {', '.join(held)}."
+    yield bench.ok("TPL01", claim, saw("tokenizer.chat_template", ", ".join(held)))
     wanted = [replace(chat, name=_key(name, chat.name), template=name) for name in names for chat in CHATS]
     outcomes = templating.render(tokenizer, wanted)
     hostile = next(((chat, outcomes[chat]) for chat in outcomes if isinstance(outcomes[chat], Hostile)), None)
@@ -156,7 +157,8 @@ def _paths(view: View) -> Iterator[Yielded]:
         )
         yield view.trap("TPL05", claim, *evidence, severity=Severity.NOTE)
     else:
-        claim = f"Encoding a rendered chat with defaults gives {count['default']} BOS tokens, {figures}."
+        once = "one BOS token" if count["default"] else "no BOS token"
+        claim = f"Encoding a rendered chat with defaults gives {once}, {figures}."
         yield bench.ok("TPL05", claim, *evidence)
     if direct == plain:
         claim = f"apply_chat_template(tokenize=True) and encoding its text give the same {len(plain)} ids."
@@ -230,8 +232,8 @@ def _turn_end(view: View) -> Iterator[Yielded]:
 
 def _clock(view: View) -> Iterator[Yielded]:
     """TPL10: the same chat on two days."""
-    one, other = view.text("anchor"), view.text("anchor, another day")
-    if one is None or other is None:
+    one, other = view.text("anchor"), view.text("anchor, another day") or ""
+    if one is None:
         return
     if one == other:
         claim = f"{view.label} gives one text on two dates."
