@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from wirecheck.safetensors_header import TensorEntry
@@ -62,3 +62,8 @@ def packed(plain: Fit, tensors: Mapping[str, TensorEntry], modules: Collection[s
 def _lies_within(owner: str, modules: Collection[str]) -> bool:
     parts = owner.split(".")
     return any(".".join(parts[:length]) in modules for length in range(len(parts), 0, -1))
+
+
+def dims(shape: Iterable[int]) -> str:
+    """A shape in words: `4096 x 512`."""
+    return " x ".join(str(size) for size in shape) or "scalar"

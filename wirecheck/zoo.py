@@ -1,19 +1,21 @@
 """From a snapshot to what transformers makes of it: config, tokenizer, twin, skeleton, real model, fit of the files.
 
-The sole importer of transformers, and only inside functions: importing this module loads neither it nor torch.
+With `zoo_gguf` the sole importer of transformers, and only inside functions: to import this module loads neither it
+nor torch.
 """
 
 from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from wirecheck.class_fit import Fit, Misshapen, packed
+from wirecheck import zoo_gguf
+from wirecheck.class_fit import Fit, Misshapen, dims, packed
 from wirecheck.errors import CannotRun
 from wirecheck.model_types import architectures_by_type, causal_model_types, known_model_types
 from wirecheck.readiness import EXPERT_KEYS, LAYER_KEYS, absurd_size, require_memory, require_weights
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import ModuleType
 
-    import torch
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
     from wirecheck.snapshot import Snapshot
@@ -118,13 +119,16 @@ def _load(auto: str, snapshot: Snapshot, *, trust_remote_code: bool, **options: 
     if absurd is not None:
         raise Unloadable(absurd)
     folder = snapshot.folder
+    reading: AbstractContextManager[None] = nullcontext()
     if snapshot.ref.kind == "gguf":
         assert snapshot.ref.path is not None
+        _transformers()
         folder, options["gguf_file"] = snapshot.ref.path.parent, snapshot.ref.path.name
+        reading = zoo_gguf.swift(with_lists=auto == "AutoTokenizer")
     # `False`, never None: None makes transformers ask on stdin.
     options |= {"local_files_only": True, "trust_remote_code": trust_remote_code}
     try:
-        with quiet():
+        with quiet(), reading:
             return getattr(_transformers(), auto).from_pretrained(folder, **options)
     except Exception as error:  # files of strangers: whatever their reader raises, it is they who cannot be loaded
         raise Unloadable(_one_line(error, snapshot.ref.name, folder)) from error
@@ -242,22 +246,8 @@ def load_weights(snapshot: Snapshot, *, dtype: str, trust_remote_code: bool) -> 
     if is_gguf:
         options = {"dtype": target, "quantization_config": _transformers().GgufConfig(dequantize=True)}
     options["config"] = load_config(snapshot, trust_remote_code=trust_remote_code)
-    with _without_gguf_bar() if is_gguf else nullcontext():
-        model: PreTrainedModel = _load("AutoModelForCausalLM", snapshot, trust_remote_code=trust_remote_code, **options)
+    model: PreTrainedModel = _load("AutoModelForCausalLM", snapshot, trust_remote_code=trust_remote_code, **options)
     return _still(model)
-
-
-@contextmanager
-def _without_gguf_bar() -> Iterator[None]:
-    """The GGUF reader draws its progress with a tqdm of its own, which the library's switch does not reach."""
-    from transformers import modeling_gguf_pytorch_utils as reader
-
-    held = vars(reader)["tqdm"]
-    vars(reader)["tqdm"] = lambda items, **_: items
-    try:
-        yield
-    finally:
-        vars(reader)["tqdm"] = held
 
 
 def _still(model: PreTrainedModel) -> PreTrainedModel:
@@ -276,10 +266,14 @@ def fit(snapshot: Snapshot, config: PretrainedConfig) -> Fit:
     Every tensor on file is stood for by a meta tensor of its shape, and those are loaded. Raises CannotRun.
     """
     model = skeleton(config)
-    expected = frozenset(model.state_dict())
+    expected = len(model.state_dict())
     class_name = type(model).__name__
     if snapshot.ref.kind == "gguf":
-        return _fit_gguf(snapshot, model, expected)
+        try:
+            with quiet():
+                return zoo_gguf.fit(snapshot, model, text_config(config))
+        except (NotImplementedError, ValueError) as error:
+            raise CannotRun(f"the GGUF names of {class_name} cannot be translated: {_one_line(error)}") from error
     try:
         with quiet():
             info = _load_ghosts(model, {name: entry.shape for name, entry in snapshot.tensors.items()})
@@ -288,11 +282,11 @@ def fit(snapshot: Snapshot, config: PretrainedConfig) -> Fit:
     broken = {
         name: Misshapen(name, "parts that cannot be joined", _shape(model, name)) for name in info.conversion_errors
     }
-    bad = [Misshapen(name, _dims(seen), _dims(wanted)) for name, seen, wanted in info.mismatched_keys]
+    bad = [Misshapen(name, dims(seen), dims(wanted)) for name, seen, wanted in info.mismatched_keys]
     missing = {name for name in info.missing_keys if name not in broken}
     result = Fit(
         class_name,
-        len(expected),
+        expected,
         tuple(sorted(missing)),
         tuple(sorted(info.unexpected_keys)),
         tuple(sorted((*bad, *broken.values()), key=lambda m: m.name)),
@@ -319,71 +313,6 @@ def _load_ghosts(model: PreTrainedModel, shapes: dict[str, tuple[int, ...]]) -> 
     return info
 
 
-def _fit_gguf(snapshot: Snapshot, model: PreTrainedModel, expected: frozenset[str]) -> Fit:
-    names = _gguf_names(model)
-    given = {names[name]: entry for name, entry in snapshot.tensors.items() if name in names}
-    missing = {name for name in expected if name not in given}
-    with quiet():
-        model.tie_weights(missing_keys=missing, recompute_mapping=False)
-    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    bad = [
-        Misshapen(name, _dims(entry.shape), _dims(shapes[name]))
-        for name, entry in given.items()
-        if name in expected and sorted(entry.shape) != sorted(shapes[name])
-    ]
-    return Fit(
-        type(model).__name__,
-        len(expected),
-        tuple(sorted(missing)),
-        tuple(sorted(name for name in snapshot.tensors if name not in names)),
-        tuple(sorted(bad, key=lambda m: m.name)),
-        shapes_how="sizes compared, not their order: GGUF may store a tensor transposed",
-    )
-
-
-def _gguf_names(model: PreTrainedModel) -> dict[str, str]:
-    """llama.cpp's tensor names -> the class's, by the library's own map. Raises CannotRun.
-
-    The library asks every submodule in turn, which takes 12 s for 30 layers; the model and the part without its head
-    (Bloom's names start there) give the same.
-    """
-    from transformers.modeling_gguf_pytorch_utils import TENSOR_PROCESSORS, TensorProcessor, get_gguf_hf_weights_map
-
-    config = text_config(model.config)
-    kind, layers = str(config.model_type), int(config.num_hidden_layers)
-    processor = TENSOR_PROCESSORS.get(kind, TensorProcessor)(config=config.to_dict())  # type: ignore[no-untyped-call]
-    prefix = model.base_model_prefix
-    names: dict[str, str] = {}
-    try:
-        with quiet():
-            for module, path in ((getattr(model, prefix, model), f"{prefix}."), (model, "")):
-                view = _Childless(module, config)
-                names |= get_gguf_hf_weights_map(view, processor, kind, layers, qual_name=path)
-    except (NotImplementedError, ValueError) as error:
-        raise CannotRun(f"the GGUF names of {kind} cannot be translated: {_one_line(error)}") from error
-    return names
-
-
-class _Childless:
-    """A module as the library's GGUF map sees it, without the children it would ask one by one."""
-
-    def __init__(self, module: torch.nn.Module, config: PretrainedConfig) -> None:
-        self.config = config
-        self._names = tuple(module.state_dict())
-
-    def state_dict(self) -> tuple[str, ...]:
-        """The names alone: the map reads nothing else."""
-        return self._names
-
-    def named_children(self) -> tuple[()]:
-        """None."""
-        return ()
-
-
 def _shape(model: PreTrainedModel, name: str) -> str:
     held = model.state_dict().get(name)
-    return "unknown" if held is None else _dims(held.shape)
-
-
-def _dims(shape: Iterable[int]) -> str:
-    return " x ".join(str(size) for size in shape) or "scalar"
+    return "unknown" if held is None else dims(held.shape)
