@@ -13,7 +13,7 @@ RUNS := $(VENV)/.runs
 TESTS := $(VENV)/.tests
 REQUIRED := import sys; sys.exit(sys.version_info < (3, 11) and "wirecheck needs Python 3.11 or newer: PYTHON=python3.12")
 
-.PHONY: demo test lint types check reports demo-models benchmarks wheel clean
+.PHONY: demo test lint mutants types check reports demo-models benchmarks wheel clean
 .DEFAULT_GOAL := demo
 
 demo: $(RUNS)  ## two built-in models through the whole of `pair`; the report is in wirecheck-demo/
@@ -25,6 +25,9 @@ test: $(TESTS)  ## the whole test suite
 lint: $(TESTS)  ## ruff, and its formatter as a check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+mutants: $(TESTS)  ## every planted mistake in the verdict must be caught by its tests (two minutes)
+	$(BIN)/python scripts/mutate_verdict.py
 
 types: $(TESTS)  ## mypy --strict
 	$(BIN)/mypy --strict wirecheck

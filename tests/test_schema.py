@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from wirecheck.schema import Evidence, Finding, Level, MemoryEstimate, MemoryPart, PairResult, Severity
 from tests.factories import pair_result
+from wirecheck.schema import Evidence, Finding, Level, MemoryEstimate, MemoryPart, PairResult, Severity
 
 
 def estimate(**changes) -> MemoryEstimate:

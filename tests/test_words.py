@@ -12,7 +12,7 @@ from wirecheck.views.words import human, human_bytes, markdown_code, markdown_te
 MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
 
 hostile = st.text(
-    alphabet=st.sampled_from(list("ab |`\\<>*_[]()!#~-+\n\r\t&;:/@.1") + ["\u202e", "\x1b", "\u200b", "é", "▁"]),
+    alphabet=st.sampled_from([*list("ab |`\\<>*_[]()!#~-+\n\r\t&;:/@.1"), "\u202e", "\x1b", "\u200b", "é", "▁"]),
     max_size=30,
 )
 
@@ -20,7 +20,7 @@ hostile = st.text(
 def cells(row: str) -> list:
     """The inline tokens of each cell of a one-row table."""
     tokens = MARKDOWN.parse(f"| x | y | z |\n|---|---|---|\n| 1 | {row} | 3 |\n")
-    body = [i for i, token in enumerate(tokens) if token.type == "tbody_open"][0]
+    body = next(i for i, token in enumerate(tokens) if token.type == "tbody_open")
     return [token for token in tokens[body:] if token.type == "inline"]
 
 

@@ -144,7 +144,7 @@ class ModelBench(_Bench):
 
     @cached_property
     def weights(self) -> PreTrainedModel:
-        """The real weights in the run's dtype, frozen, in eval mode. Raises CannotRun where not on disk or too large."""
+        """The real weights in the run's dtype, frozen, in eval mode. CannotRun where not on disk or too large."""
         from wirecheck import zoo
 
         return zoo.load_weights(self.snapshot, dtype=self.train.dtype, trust_remote_code=self.policy.trust_remote_code)

@@ -10,6 +10,8 @@ from wirecheck.schema import Scalar
 ABSENT = "—"
 """Shown where no probe established a value."""
 
+_NO_CHARACTER = 0xFFFE
+"""The last two code points of every plane have these bits, and are no characters."""
 _HIDDEN_CATEGORIES = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 
 
@@ -22,7 +24,7 @@ def visible(text: str) -> str:
 
 def _is_hidden(char: str) -> bool:
     """Control, format, surrogate, private, line separators, and the code points that are no characters."""
-    return unicodedata.category(char) in _HIDDEN_CATEGORIES or ord(char) & 0xFFFE == 0xFFFE
+    return unicodedata.category(char) in _HIDDEN_CATEGORIES or ord(char) & _NO_CHARACTER == _NO_CHARACTER
 
 
 def human_bytes(count: int) -> str:
