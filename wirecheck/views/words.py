@@ -58,9 +58,14 @@ def plural(count: int, noun: str) -> str:
 
 def markdown_text(text: str) -> str:
     """Plain text for a markdown paragraph or table cell: shown as it is, whatever it holds."""
-    escaped = re.sub(r"([\\`*{}\[\]<>#|~!]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", visible(text))
+    escaped = re.sub(r"([\\`*{}\[\]<>#|~!])", r"\\\1", visible(text))
+    escaped = _UNDERSCORES.sub(lambda run: "\\_" * len(run[0]), escaped)
     escaped = re.sub(r"(?<!\w)@", "&#64;", escaped)
     return re.sub(r"^(\s*)([-+]|\d+\.)(?=\s)", r"\1\\\2", escaped)
+
+
+_UNDERSCORES = re.compile(r"(?<![^\W_])(?<!_)_+|_+(?![^\W_]|_)")
+"""Runs that may open or close emphasis; one between letters or digits stands for itself."""
 
 
 def markdown_code(text: str) -> str:
