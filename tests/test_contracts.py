@@ -25,7 +25,7 @@ FLOORS = {
     1: (
         *("snapshot", "snapshot_*", "weight_files", "safetensors_header", "gguf_file", "zero_fill", "readiness"),
         *("geometry", "lm_head", "rope", "quantization", "model_types", "vocabulary", "expectations", "templating"),
-        *("zoo", "shrink", "class_fit", "embedding_trial", "demo", "wires", "wires.*", "vram", "vram.*"),
+        *("zoo", "zoo_*", "shrink", "class_fit", "embedding_trial", "demo", "wires", "wires.*", "vram", "vram.*"),
     ),
     2: ("probe", "probes", "probes.*", "verdict"),
     3: ("runner",),
@@ -34,9 +34,9 @@ FLOORS = {
 """Imports go down, or stay on the floor. Views stand beside the floors: they import the records and one another."""
 
 SOLE_IMPORTERS = {
-    "transformers": ("zoo",),
+    "transformers": ("zoo", "zoo_*"),
     "huggingface_hub": ("snapshot_hub", "snapshot_hub_*"),
-    "gguf": ("gguf_file",),
+    "gguf": ("gguf_file", "zoo_gguf"),
     "jinja2": ("views.templates",),
     "typer": ("cli", "cli_*"),
     "rich": ("cli", "cli_*", "views.console"),

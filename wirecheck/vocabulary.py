@@ -50,9 +50,10 @@ def _from_marks(token: str) -> bytes:
 
 
 def _from_byte_level(token: str) -> bytes:
-    if all(character in BYTE_OF for character in token):
-        return bytes(BYTE_OF[character] for character in token)
-    return token.encode("utf-8", "surrogatepass")
+    try:
+        return token.translate(_LATIN).encode("latin-1")
+    except UnicodeEncodeError:  # a character outside the alphabet: a special token, written as text
+        return token.encode("utf-8", "surrogatepass")
 
 
 def _bytes_by_character() -> dict[str, int]:
@@ -64,3 +65,5 @@ def _bytes_by_character() -> dict[str, int]:
 
 
 BYTE_OF = _bytes_by_character()
+_LATIN = dict.fromkeys(range(256), 65535) | {ord(character): byte for character, byte in BYTE_OF.items()}
+"""For `str.translate`: the alphabet to the character of its byte's number; whatever else is below 256, out of range."""
