@@ -15,7 +15,7 @@ from wirecheck.schema import Fact, Level, Ran, Severity, TrainSpec, WireSpec
 from wirecheck.wires import parameter_count
 from wirecheck.wires.adapter import Adapter
 from wirecheck.wires.checks import TWO_SOURCES
-from wirecheck.wires.step import STEPS, encode, joint_step, soft_tokens
+from wirecheck.wires.step import STEPS, encode, joint_step, sequence, soft_tokens
 
 GROUND = Ground(Level.SIMULATED, "twins", "planted step, seed 0")
 
