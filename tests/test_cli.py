@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -357,3 +358,9 @@ def test_a_bug_of_ours_is_one_line_and_a_log(run, llama, monkeypatch):
     log = Path(line.rpartition(" ")[2])
     assert "ZeroDivisionError: x" in log.read_text()
     log.unlink()
+
+
+def test_readme_lists_every_command():
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"^wirecheck (\w+)", readme.split("## Commands")[1], flags=re.MULTILINE))
+    assert listed == {command.callback.__name__ for command in cli.app.registered_commands}
