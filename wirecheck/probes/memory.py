@@ -189,7 +189,9 @@ def _needs(made: MemoryEstimate) -> int:
 
 
 def gigabytes(amount: int) -> str:
-    """`16.1 GB (15.0 GiB)`."""
+    """`16.1 GB (15.0 GiB)`, or `56.5 MB (53.8 MiB)` below a GB."""
+    if amount < 1e9:
+        return f"{amount / 1e6:.1f} MB ({amount / 2**20:.1f} MiB)"
     return f"{amount / 1e9:.1f} GB ({amount / 2**30:.1f} GiB)"
 
 
