@@ -21,6 +21,7 @@ from wirecheck.weight_files import WeightFile
 __all__ = ["JsonUnreadable", "ModelRef", "Snapshot", "TextUnreadable", "WeightFile", "parse_ref", "take"]
 
 _HUB_ID = re.compile(r"^[\w.-]+(/[\w.-]+)?$", re.ASCII)
+_SHOWN_TEXT = 80
 _SHOWN_HEX = 12
 """Hex digits of a commit or digest that a source shows."""
 
@@ -98,14 +99,21 @@ class Snapshot:
 
 
 def parse_ref(text: str) -> ModelRef:
-    """A folder, a `.gguf` file, or a hub id with an optional `@revision`. Raises UsageError.
+    """A folder, a `.gguf` file, or a hub id with an optional `@revision`. Raises UsageError, ModelNotFound.
 
     A folder wins over the hub where it is there, or where the text is spelt as a path (`./`, `../`, `/`, `~`).
     """
     if not text.strip() or not text.isprintable():
         raise UsageError(f"{text!r} names no model", next_step="give org/name, a folder, or a .gguf file")
     path = Path(os.path.expanduser(text))  # noqa: PTH111  # Path.expanduser raises for an unknown user
-    if path.is_dir():
+    try:
+        is_folder = path.is_dir()
+    except OSError as error:  # a name past the system's limit, a folder that may not be entered
+        shown = text if len(text) <= _SHOWN_TEXT else text[:_SHOWN_TEXT] + "…"
+        raise ModelNotFound(
+            f"{shown} cannot be looked at: {error.strerror}", next_step="check the name, and who may enter its folder"
+        ) from None
+    if is_folder:
         return ModelRef(text, "folder", path.absolute().resolve().name, path)
     if text.lower().endswith(".gguf"):
         return ModelRef(text, "gguf", path.name, path)

@@ -152,7 +152,7 @@ def read_weights(folder: Path, files: Iterable[str], *, fence: Path) -> tuple[We
 
 def hub_cache(folder: Path) -> tuple[str, str, Path] | None:
     """For a snapshot in the hub's cache: repository id, commit, and the repository's folder in the cache."""
-    folder = folder.absolute()
+    folder = folder.resolve()  # people link a snapshot into their own folders
     if folder.parent.name != "snapshots" or not _COMMIT.match(folder.name):
         return None
     match = _HUB_CACHE.match(folder.parent.parent.name)

@@ -11,6 +11,7 @@ import faulthandler
 import gc
 import json
 import os
+import random
 import re
 import select
 import signal
@@ -281,6 +282,7 @@ class _TooLong(Exception):
 
 def _render(tokenizer: PreTrainedTokenizerBase, chat: Chat, limits: Limits) -> Rendered:
     _set_clock(chat.now)
+    random.seed(0)  # what jinja's `random` filter draws from: the same on every run
     messages = [{"role": role, "content": content} for role, content in chat.turns]
     options: dict[str, Any] = {"add_generation_prompt": chat.add_generation_prompt}
     if chat.template is not None:
@@ -289,6 +291,7 @@ def _render(tokenizer: PreTrainedTokenizerBase, chat: Chat, limits: Limits) -> R
     assert isinstance(text, str), type(text)
     if len(text) > limits.output_chars:
         raise _TooLong
+    text.encode()  # half of a surrogate pair is no text: it cannot be tokenized, written or shown
     if not chat.tokenize:
         return Rendered(text)
     encoded: Any = tokenizer.apply_chat_template(messages, tokenize=True, return_dict=True, **options)

@@ -10,17 +10,18 @@ from pathlib import Path
 from wirecheck.safetensors_header import TensorEntry
 from wirecheck.snapshot import Snapshot
 
-LARGE_BYTES = 1024**2
-"""A smaller tensor may well be zero by design (a bias, a fresh adapter)."""
+LARGE_BYTES, LARGE_SHARE = 1024**2, 1000
+"""A smaller tensor may well be zero by design (a bias, a fresh adapter): smaller than a MiB, and than a 1000th of all."""
 _FIRST_READ, _NEXT_READS = 4096, 1024**2
 
 
 def large_tensors(snapshot: Snapshot) -> Iterator[tuple[Path, TensorEntry]]:
     """The tensors that are judged, with the file on disk they stand in: large ones of two dimensions or more."""
+    least = min(LARGE_BYTES, sum(tensor.num_bytes for tensor in snapshot.tensors.values()) // LARGE_SHARE)
     for file in snapshot.weights:
         if file.path is not None and file.problem is None:
             for tensor in file.tensors:
-                if tensor.num_bytes >= LARGE_BYTES and len(tensor.shape) > 1:
+                if tensor.num_bytes >= max(least, 1) and len(tensor.shape) > 1:
                     yield file.path, tensor
 
 

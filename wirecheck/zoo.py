@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from wirecheck import zoo_gguf
@@ -34,6 +35,7 @@ __all__ = [
     "Misshapen",
     "Twin",
     "Unloadable",
+    "Withheld",
     "architectures_by_type",
     "causal_model_types",
     "fit",
@@ -53,6 +55,8 @@ TWIN_BYTES = 1_500_000_000
 """A twin above this is not made."""
 NOISE = 0.1
 """Deviation given to the twin's biases, norms and gates, which start constant."""
+_ASKS_FOR_TRUST = "trust_remote_code=True"
+"""What transformers' refusal to run a repository's code tells the user to pass."""
 MOST_PARTS = 1_000_000
 """Layers times experts a config may name before it is taken for hostile."""
 
@@ -63,6 +67,10 @@ class Unloadable(CannotRun, ValueError):
     A `CannotRun` too: a probe that merely needed the config is skipped with this reason; the probe whose question it
     is catches it and says so.
     """
+
+
+class Withheld(Unloadable):
+    """The files were not given to transformers, or not fully: nothing is said of whether they are sound."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +109,10 @@ def load_config(snapshot: Snapshot, *, trust_remote_code: bool) -> PretrainedCon
     config: PretrainedConfig = _load("AutoConfig", snapshot, trust_remote_code=trust_remote_code)
     # A config may ask for a kernel: one this machine lacks, or code of a third repository. The library's own choice
     # computes the same.
+    base = _transformers().PretrainedConfig  # a class without a nested config keeps a stray one as a plain dict
     for part in (config, config.get_text_config() if hasattr(config, "text_config") else config):
+        if not isinstance(part, base):
+            continue
         if part._attn_implementation not in ("eager", "sdpa"):
             part._attn_implementation = None
         part._experts_implementation = None
@@ -117,7 +128,7 @@ def load_tokenizer(snapshot: Snapshot, *, trust_remote_code: bool) -> PreTrained
 def _load(auto: str, snapshot: Snapshot, *, trust_remote_code: bool, **options: Any) -> Any:
     absurd = absurd_size(snapshot)
     if absurd is not None:
-        raise Unloadable(absurd)
+        raise Withheld(absurd)
     folder = snapshot.folder
     reading: AbstractContextManager[None] = nullcontext()
     if snapshot.ref.kind == "gguf":
@@ -131,12 +142,20 @@ def _load(auto: str, snapshot: Snapshot, *, trust_remote_code: bool, **options: 
         with quiet(), reading:
             return getattr(_transformers(), auto).from_pretrained(folder, **options)
     except Exception as error:  # files of strangers: whatever their reader raises, it is they who cannot be loaded
+        if not trust_remote_code and _ASKS_FOR_TRUST in str(error):
+            name = snapshot.ref.name
+            raise Withheld(
+                f"{name} needs custom code of its repository, not executed without --trust-remote-code"
+            ) from error
         raise Unloadable(_one_line(error, snapshot.ref.name, folder)) from error
 
 
 def _one_line(error: BaseException, name: str = "", folder: Path | None = None) -> str:
-    """Type and first line of an error, without this machine's paths: `name` stands for `folder`."""
-    text = next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
+    """Type and first line of an error, and the second where the first ends with a colon, without this machine's paths:
+    `name` stands for `folder`.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no message"]
+    text = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
     for path in (folder.absolute(), folder.resolve(), folder) if folder is not None else ():
         text = text.replace(str(path), name) if str(path) != "." else text
     return f"{type(error).__name__}: {text[:300]}"
@@ -238,6 +257,10 @@ def load_weights(snapshot: Snapshot, *, dtype: str, trust_remote_code: bool) -> 
     import torch
 
     require_weights(snapshot)
+    if snapshot.has("adapter_config.json") and find_spec("peft"):
+        raise CannotRun(
+            "adapter_config.json would have peft lay an adapter over the weights: move it out of the folder"
+        )
     target = getattr(torch, dtype)
     held_bytes = sum(tensor.num_elements for tensor in snapshot.tensors.values()) * target.itemsize
     is_gguf = snapshot.ref.kind == "gguf"

@@ -57,7 +57,8 @@ def _run(bench: ModelBench) -> Iterator[Yielded]:
     except JsonUnreadable as error:
         source = bench.snapshot.source(FILE)
         seen = Evidence(level=Level.INSPECTED, source=source, observed=str(error), expected="a JSON object")
-        yield bench.found("CFG01", "config.json cannot be read as a JSON object.", seen)
+        claim = f"The model's config cannot be read: {error}."
+        yield bench.found("CFG01", claim, seen)
         return
     desk = _Desk(bench, raw, read_geometry(raw))
     yield bench.ok("CFG01", f"config.json is a JSON object with {len(raw)} keys.", desk.seen("", len(raw)))

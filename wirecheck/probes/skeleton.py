@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 from wirecheck.class_fit import Fit
+from wirecheck.errors import CannotRun
 from wirecheck.probe import ModelBench, Probe, Yielded
-from wirecheck.schema import Evidence, Level, Scalar
+from wirecheck.schema import Evidence, Level, Scalar, Severity
 
 if TYPE_CHECKING:
     import torch
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
 SHOWN = 3
 """Tensors named in a claim; the evidence names more."""
 LISTED = 16
+_MORE_LAYERS = (
+    "Set the number of layers in config.json to what the files hold; layers that only predict further tokens can stay."
+)
 
 
 def _run(bench: ModelBench) -> Iterator[Yielded]:
@@ -27,11 +32,14 @@ def _run(bench: ModelBench) -> Iterator[Yielded]:
     for key, value in resolved(model, config).items():
         if value is not None:
             yield bench.fact(key, value, Level.INSPECTED, source)
-    yield from judge(bench, zoo.fit(bench.snapshot, bench.config))
+    if any(file.format == "pickle" for file in bench.snapshot.weights):
+        raise CannotRun(f"the weights are pickles, never opened here: what {type(model).__name__} finds is not known")
+    kinds = frozenset(_kind(name) for name in model.state_dict())
+    yield from judge(bench, zoo.fit(bench.snapshot, bench.config), kinds)
 
 
-def judge(bench: ModelBench, fit: Fit) -> Iterator[Yielded]:
-    """WGT05, WGT06 and WGT07 from one comparison."""
+def judge(bench: ModelBench, fit: Fit, kinds: frozenset[str] = frozenset()) -> Iterator[Yielded]:
+    """WGT05, WGT06 and WGT07 from one comparison; `kinds` are the names of the class, numbers left out."""
     where = f"tensor headers against {fit.class_name}"
     names_how, shapes_how = (f" ({how})" if how else "" for how in (fit.names_how, fit.shapes_how))
 
@@ -45,7 +53,14 @@ def judge(bench: ModelBench, fit: Fit) -> Iterator[Yielded]:
     else:
         claim = f"Every one of the {fit.num_expected} tensors {fit.class_name} expects is on file or tied{names_how}."
         yield bench.ok("WGT05", claim, total)
-    if fit.unexpected:
+    further = tuple(name for name in fit.unexpected if _kind(name) in kinds)
+    if further:
+        claim = (
+            f"The files hold {_some(further)}, of a kind that {fit.class_name} has, and the config leaves them out: "
+            "it names fewer layers than were trained."
+        )
+        yield bench.found("WGT06", claim, *evidence(further, "read"), severity=Severity.WARN, remedy=_MORE_LAYERS)
+    elif fit.unexpected:
         claim = f"The files hold {_some(fit.unexpected)}, which {fit.class_name} does not read."
         yield bench.found("WGT06", claim, *evidence(fit.unexpected, "not read"))
     else:
@@ -59,6 +74,11 @@ def judge(bench: ModelBench, fit: Fit) -> Iterator[Yielded]:
         yield bench.found("WGT07", claim, *(_seen(m.name, m.on_file, m.expected) for m in fit.misshapen[:LISTED]))
     else:
         yield bench.ok("WGT07", f"Every tensor on file has the shape {fit.class_name} expects{shapes_how}.", total)
+
+
+def _kind(name: str) -> str:
+    """A tensor's name without its numbers, which all layers share."""
+    return re.sub(r"\d+", "#", name)
 
 
 def _seen(name: str, observed: str, expected: str) -> Evidence:
@@ -122,6 +142,6 @@ SKELETON = Probe(
     codes=("WGT05", "WGT06", "WGT07"),
     needs="torch",
     requires=("config", "weights"),
-    moot_after=("CFG01", "CFG02", "CFG03", "CFG05", "WGT01", "WGT03", "WGT04"),
+    moot_after=("CFG01", "CFG02", "CFG03", "CFG05", "WGT01", "WGT02", "WGT03", "WGT04"),
     run=_run,
 )

@@ -20,12 +20,14 @@ class Stops:
 
     config: frozenset[int]
     generation: frozenset[int] | None
-    """None where there is no generation_config.json."""
+    """None where there is no generation_config.json, or none that can be read."""
     tokenizer: frozenset[int]
+    unread: str = ""
+    """Why generation_config.json cannot be read, where it is there and cannot."""
 
     @property
     def used(self) -> frozenset[int]:
-        """What `generate` stops at: generation_config.json alone where it is there, even without the key."""
+        """What `generate` stops at: generation_config.json alone where it can be read, even without the key."""
         return self.config if self.generation is None else self.generation
 
     @property
@@ -45,7 +47,8 @@ def read_stops(bench: ModelBench) -> Stops:
     if bench.snapshot.ref.kind == "gguf":  # its config is made by transformers from the file's metadata
         config = ids_of(getattr(bench.config, "eos_token_id", None))
         return Stops(config, None, ids_of(eos))
-    return Stops(_in_config(bench.snapshot), _in_generation_config(bench.snapshot), ids_of(eos))
+    generation, unread = _in_generation_config(bench.snapshot)
+    return Stops(_in_config(bench.snapshot), generation, ids_of(eos), unread)
 
 
 def stops_source(bench: ModelBench, stops: Stops) -> str:
@@ -61,6 +64,9 @@ def compare_stops(bench: ModelBench, stops: Stops, turn_end: int | None) -> Iter
     evidence.append(saw("tokenizer.eos_token_id", show_ids(stops.tokenizer)))
     needed = stops.tokenizer | (frozenset() if turn_end is None else {turn_end})
     missing, used = needed - stops.used, show_ids(stops.used)
+    if stops.unread:
+        claim = f"{GENERATION} cannot be read, and generation goes by {CONFIG} alone: {stops.unread}."
+        yield bench.found("CFG09", claim, saw(bench.snapshot.source(GENERATION), stops.unread, "a JSON object"))
     if not stops.used and not missing:
         claim = f"Generation stops at nothing, by {stops.used_file}, and neither tokenizer nor template has a stop."
         yield bench.found("CFG09", claim, *evidence)
@@ -70,7 +76,8 @@ def compare_stops(bench: ModelBench, stops: Stops, turn_end: int | None) -> Iter
         claim = f"Generation stops {at}, by {stops.used_file}, and not at {which}, {show_ids(missing)}."
         yield bench.found("CFG09", claim, *evidence)
     elif stops.anywhere == stops.tokenizer == stops.config == stops.used:
-        yield bench.ok("CFG09", f"Config, generation config and tokenizer name the same stop: {used}.", *evidence)
+        named = "Config and tokenizer" if stops.generation is None else "Config, generation config and tokenizer"
+        yield bench.ok("CFG09", f"{named} name the same stop: {used}.", *evidence)
     else:
         claim = (
             f"The stop sets differ, and the one that generation uses ({used}) holds every stop that the tokenizer and "
@@ -100,10 +107,11 @@ def _in_config(snapshot: Snapshot) -> frozenset[int]:
     return ids_of(config.get("eos_token_id")) or ids_of(nested)
 
 
-def _in_generation_config(snapshot: Snapshot) -> frozenset[int] | None:
+def _in_generation_config(snapshot: Snapshot) -> tuple[frozenset[int] | None, str]:
+    """The ids, None where it is not there or cannot be read; and why it cannot."""
     if not snapshot.has(GENERATION):
-        return None
+        return None, ""
     try:
-        return ids_of(snapshot.read_json(GENERATION).get("eos_token_id"))
-    except JsonUnreadable:
-        return None
+        return ids_of(snapshot.read_json(GENERATION).get("eos_token_id")), ""
+    except JsonUnreadable as error:
+        return None, str(error)

@@ -251,9 +251,9 @@ def _rows(view: View) -> Iterator[Yielded]:
     """TOK02 once more: whether a rendered chat reaches an id that has no row."""
     rows = embedding_rows(view.bench)
     texts = [text for chat in CHATS if (text := view.text(chat.name)) is not None]
-    if rows is None or not texts:
-        return
     ids = {i for text in texts for i in view.encode(text)}
+    if rows is None or not ids:
+        return
     beyond = {i for i in ids if i >= rows.count}
     evidence = (
         saw("encode(every rendered chat): highest id", max(ids)),

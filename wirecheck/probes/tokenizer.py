@@ -19,10 +19,12 @@ _NO_PAD_NEEDED = "this wire masks padded positions and never looks a pad token u
 
 
 def _run(bench: ModelBench) -> Iterator[Yielded]:
-    from wirecheck.zoo import Unloadable
+    from wirecheck.zoo import Unloadable, Withheld
 
     try:
         tokenizer = bench.tokenizer
+    except Withheld:
+        raise
     except Unloadable as error:
         claim = f"The tokenizer cannot be built from the model's files: {error.reason}"
         yield bench.found("TOK01", claim, _files(bench.snapshot))

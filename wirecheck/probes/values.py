@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from wirecheck.errors import CannotRun
 from wirecheck.probe import ModelBench, Probe, Yielded
 from wirecheck.readiness import require_weights
 from wirecheck.schema import Evidence, Level
@@ -48,17 +49,20 @@ def _seen(source: str, count: int) -> Evidence:
 
 
 def _bad_by_tensor(file: WeightFile) -> Iterator[tuple[str, int, int]]:
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
     assert file.path is not None
-    with safe_open(file.path, framework="pt") as opened:
-        for entry in file.tensors:
-            held = opened.get_slice(entry.name)
-            blocks = _blocks(held, entry.shape)
-            first = next(blocks)
-            if first.is_floating_point():
-                bad = _bad_values(first) + sum(_bad_values(block) for block in blocks)
-                yield entry.name, entry.num_elements, bad
+    try:
+        with safe_open(file.path, framework="pt") as opened:
+            for entry in file.tensors:
+                held = opened.get_slice(entry.name)
+                blocks = _blocks(held, entry.shape)
+                first = next(blocks)
+                if first.is_floating_point():
+                    bad = _bad_values(first) + sum(_bad_values(block) for block in blocks)
+                    yield entry.name, entry.num_elements, bad
+    except SafetensorError as error:  # a dtype that the installed library does not have, among others
+        raise CannotRun(f"the installed safetensors does not read {file.name}: {error}") from error
 
 
 def _blocks(held: Any, shape: tuple[int, ...]) -> Iterator[torch.Tensor]:

@@ -25,6 +25,11 @@ HEAD_NAMES = ("output.weight",)
 _OTHER_TOWERS = ("vision", "visual", "audio", "image")
 _NESTED = ("text_config", "llm_config", "language_config")
 _NO_MATRIX = ("norm", "scale", "inv_freq", "bias", "position_ids", "rotary")
+_WHOLE = ("BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64")
+_NARROW = ("F8", "F6", "F4")
+_RESTORE_QUANTIZATION = (
+    "Restore `quantization_config` in config.json from the publisher's commit, or take the unquantized checkpoint."
+)
 MIXED_SHARE = 0.01
 """Of the matrices' bytes: a second dtype below that share is a router or a buffer."""
 _NAMED = 3
@@ -102,6 +107,8 @@ def _wholeness(bench: ModelBench) -> Iterator[Yielded]:
         bad = [f for f in there if f.problem == problem]
         if bad:
             claim = f"{len(bad)} of {len(snapshot.weights)} weight files {wrong}: {_names(_of(bad))}."
+            if problem == "malformed":
+                claim = f"{claim[:-1]} ({bad[0].detail})."
             yield bench.found(code, claim, *(_seen(snapshot, f.name, f.detail) for f in bad))
         elif sound and not (code == "WGT04" and twice):
             seen = (_seen(snapshot, f.name, f"{len(f.tensors)} tensors, {f.size_bytes} bytes") for f in read)
@@ -224,13 +231,34 @@ def _vocabulary_rows(bench: ModelBench) -> Iterator[Yielded]:
 
 
 def _is_matrix(tensor: TensorEntry) -> bool:
-    floating = tensor.dtype not in ("BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64")
-    return floating and len(tensor.shape) > 1 and not any(word in tensor.name for word in _NO_MATRIX)
+    return tensor.dtype not in _WHOLE and len(tensor.shape) > 1 and not any(word in tensor.name for word in _NO_MATRIX)
+
+
+def _unscaled(snapshot: Snapshot) -> list[TensorEntry]:
+    """Matrices in whole numbers, or in narrow floats with a scale beside them, where nothing declares how to read them."""
+    if snapshot.weights[0].format == "gguf" or {"quantization_config", "compression_config"} & set(_config(snapshot)):
+        return []
+    scaled = {name.rpartition(".")[0] for name in snapshot.tensors if "scale" in name.rpartition(".")[2]}
+    return [
+        tensor
+        for tensor in snapshot.tensors.values()
+        if tensor.name.endswith(".weight") and len(tensor.shape) > 1 and not any(w in tensor.name for w in _NO_MATRIX)
+        if tensor.dtype in _WHOLE or (tensor.dtype.startswith(_NARROW) and tensor.name.rpartition(".")[0] in scaled)
+    ]
 
 
 def _dtypes(bench: ModelBench) -> Iterator[Yielded]:
     """WGT12: judged on the matrices, by bytes."""
     snapshot = bench.snapshot
+    codes = _unscaled(snapshot)
+    if codes:
+        claim = (
+            f"{len(codes)} weight matrices are stored as codes that need a scale ({codes[0].name} is {codes[0].dtype}), "
+            "and config.json declares no quantization: they are read as plain numbers."
+        )
+        seen = [_tensor_seen(snapshot, tensor.name, tensor.dtype, "a float") for tensor in codes[:_NAMED]]
+        yield bench.found("WGT12", claim, *seen, severity=Severity.BLOCK, remedy=_RESTORE_QUANTIZATION)
+        return
     shares: dict[str, int] = {}
     first: dict[str, str] = {}
     for tensor in filter(_is_matrix, snapshot.tensors.values()):
@@ -266,7 +294,7 @@ def _zeros(bench: ModelBench) -> Iterator[Yielded]:
         yield bench.found("WGT14", claim, *seen)
         return
     files = (_seen(snapshot, f.name, "a byte other than zero in each") for f in snapshot.weights)
-    yield bench.ok("WGT14", f"None of the {num_large} tensors of 1 MiB or more is all zeros.", *files)
+    yield bench.ok("WGT14", f"None of the {num_large} large tensors is all zeros.", *files)
 
 
 def _facts(bench: ModelBench) -> Iterator[Yielded]:
