@@ -330,7 +330,7 @@ def test_ctrl_c_keeps_what_was_established(run, llama, tmp_path, monkeypatch):
     code, _, err = run("model", llama, "--json", tmp_path / "r.json")
     assert (code, "interrupted" in err, "Traceback" in err) == (130, True, False)
     result = PairResult.model_validate_json((tmp_path / "r.json").read_text())
-    assert (result.status, [r.probe for r in result.runs]) == ("interrupted", ["config"])
+    assert (result.status, [r.probe for r in result.runs]) == ("interrupted", ["config", "stop"])
     assert result.verdict.outcome == "unproven"
 
 
@@ -364,3 +364,38 @@ def test_readme_lists_every_command():
     readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
     listed = set(re.findall(r"^wirecheck (\w+)", readme.split("## Commands")[1], flags=re.MULTILINE))
     assert listed == {command.callback.__name__ for command in cli.app.registered_commands}
+
+
+def test_a_reader_that_goes_away_does_not_change_the_exit_code(tmp_path):
+    file = tmp_path / "r.json"
+    file.write_text(to_json(pair_result()))
+    words = f"{sys.executable} -m wirecheck.cli report {file} --json - | head -c 1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", words], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "{", "")
+
+
+def test_a_disk_that_fills_at_the_report_leaves_the_result(run, llama, tmp_path, monkeypatch):
+    room = iter([True, True])  # for the file that says started, and for the result
+
+    def fill(_: int) -> None:
+        if not next(room, False):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(cli_output.os, "fsync", fill)
+    code, _, _ = run(
+        "model", llama, "--depth", "declared", "--json", tmp_path / "r.json", "--report", tmp_path / "r.md"
+    )
+    assert code == 4
+    assert {path.name for path in tmp_path.iterdir()} == {"llama", "r.json"}
+    assert PairResult.model_validate_json((tmp_path / "r.json").read_text()).status == "finished"
+
+
+def test_a_gpu_of_the_file_is_checked_like_one_of_the_command_line(run, llama, tmp_path):
+    (tmp_path / "w.toml").write_text('[policy]\ngpus = [{name = "H1000"}]\n')
+    code, _, err = run("model", llama, "--config", tmp_path / "w.toml")
+    assert (code, "H1000" in err) == (2, True)
+
+
+def test_what_is_asked_of_b_is_usage_where_there_is_no_b(run, llama, tmp_path):
+    (tmp_path / "w.toml").write_text('[policy]\nexpectations = [{subject = "b", key = "tied", value = true}]\n')
+    assert run("model", llama, "--config", tmp_path / "w.toml")[0] == 2

@@ -127,9 +127,6 @@ def main() -> None:
     except KeyboardInterrupt:
         _say("error", "interrupted")
         sys.exit(130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
     except Exception as error:  # noqa: BLE001 - the last resort: our own bug, told in one line
         _say("error", f"a bug of wirecheck: {type(error).__name__}: {error}; the story is in {_crash_log()}")
         _say("next", "report it with that file")

@@ -99,15 +99,27 @@ def exit_code(result: PairResult) -> int:
 
 def publish(result: PairResult, json: str | None, reports: Sequence[Path]) -> None:
     """Write the files that were asked for, then show the result on stdout (or its JSON alone, for `-`)."""
+    if json and json != "-":
+        write(Path(json), to_json(result))
     for path in reports:
         write(path, face(path)(result))
     if json == "-":
-        sys.stdout.write(to_json(result))
+        _say(to_json(result))
         return
-    if json:
-        write(Path(json), to_json(result))
     from rich.console import Console
 
     from wirecheck.views.console import show
 
-    show(result, Console(highlight=False))
+    terminal = Console(highlight=False)
+    with terminal.capture() as shown:
+        show(result, terminal)
+    _say(shown.get())
+
+
+def _say(text: str) -> None:
+    """Text on stdout. A reader that went away (`| head`) has seen enough: the exit code stays the verdict's."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

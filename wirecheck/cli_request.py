@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from wirecheck.errors import UsageError
 from wirecheck.runner import Request
 from wirecheck.schema import Policy, TrainSpec, WireSpec
-from wirecheck.vram.gpus import parse_gpu
+from wirecheck.vram.gpus import find, parse_gpu
 from wirecheck.wires import WIRES
 
 SECTIONS = {"wire": WireSpec, "train": TrainSpec, "policy": Policy}
@@ -77,12 +77,24 @@ def request(verb: str, models: Sequence[str], options: Mapping[str, Any], *, see
         raise UsageError(
             f"--wire {settings.wire.name}: no wire of that name", next_step=f"use one of {', '.join(WIRES)}"
         )
+    _one_model_only(verb, settings.policy)
+    for gpu in settings.policy.gpus:
+        find(gpu.name)
     words = ["wirecheck", verb, *models, *_words(options)]
     words += ["--seed", str(seed)] if seed else []
     words += ["--config", str(config)] if config else []
     return Request(
         wire=settings.wire, train=settings.train, policy=settings.policy, seed=seed, command=shlex.join(words)
     )
+
+
+def _one_model_only(verb: str, policy: Policy) -> None:
+    asked = {expected.subject for expected in policy.expectations} | {pin.subject for pin in policy.pins}
+    if verb == "model" and "b" in asked:
+        raise UsageError(
+            "policy: an expectation or a pin speaks of model b, and `wirecheck model` has only a",
+            next_step='say subject = "a", or check the pair',
+        )
 
 
 def _words(options: Mapping[str, Any]) -> list[str]:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from math import sqrt
 from typing import TYPE_CHECKING, Any, cast
 
+from wirecheck.limits import within_means
+
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
@@ -48,8 +50,11 @@ class Trial:
         return self.model.get_input_embeddings()
 
     def logits(self, **inputs: torch.Tensor) -> torch.Tensor:
-        """BTV, of a forward without a cache; inputs are cloned, since some classes change their caller's tensor."""
-        with self.quiet():
+        """BTV, of a forward without a cache; inputs are cloned, since some classes change their caller's tensor.
+
+        CannotRun where it is this machine that cannot; otherwise raises as the class does.
+        """
+        with within_means(), self.quiet():
             out = self.model(**{name: tensor.clone() for name, tensor in inputs.items()}, use_cache=False)
         return cast("torch.Tensor", out.logits)
 
@@ -84,7 +89,7 @@ class Trial:
         return gap(first_BTV, other_BTV)
 
     def gradient(self, embeds_BTD: torch.Tensor) -> torch.Tensor | None:
-        """BTD: of the next-token loss with respect to the embeds; None where none comes. Raises as backward does."""
+        """BTD: of the next-token loss with respect to the embeds; None where none comes. Raises as `logits` does."""
         import torch
         from torch.nn.functional import cross_entropy
 
@@ -92,7 +97,8 @@ class Trial:
         with torch.enable_grad():
             scores_NV = self.logits(inputs_embeds=leaf_BTD)[:, :-1].flatten(0, 1).float()
             loss = cross_entropy(scores_NV, self.ids_BT[:, 1:].flatten())
-            loss.backward()  # type: ignore[no-untyped-call]
+            with within_means(), self.quiet():
+                loss.backward()  # type: ignore[no-untyped-call]
         return leaf_BTD.grad
 
     def module_factor(self) -> float | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from wirecheck.geometry import lookup, shown
+from wirecheck.safetensors_header import TensorEntry
 
 Backward = Literal["lost", "depends", "kept"]
 
@@ -44,6 +45,10 @@ BACKWARD: Mapping[str, tuple[Backward, str]] = {
 """quant_method -> (what becomes of the gradient towards earlier layers, why)."""
 
 
+_NARROW, _PACKED_NARROW = ("F8", "F6", "F4"), ("F6", "F4")
+"""Floats of 8 bits or less; those of less than a byte are never plain numbers."""
+
+
 @dataclass(frozen=True, slots=True)
 class Quantization:
     """How a checkpoint is quantized, and what becomes of the gradient."""
@@ -63,6 +68,22 @@ def read_quantization(config: Mapping[str, Any], nested: str | None) -> Quantiza
             if declared is not None:
                 return _judge(declared, prefix + name)
     return None
+
+
+def narrow_matrices(tensors: Mapping[str, TensorEntry]) -> tuple[tuple[TensorEntry, ...], tuple[TensorEntry, ...]]:
+    """Matrices in floats of 8 bits or less, by name: those that need a scale to be read, and those that have none.
+
+    A scale is a tensor of the same module with `scale` in the last part of its name (`weight_scale_inv`).
+    """
+    scaled = {module for module, _, last in (name.rpartition(".") for name in tensors) if "scale" in last}
+    narrow = [
+        tensors[name]
+        for name in sorted(tensors)
+        if tensors[name].dtype.startswith(_NARROW) and len(tensors[name].shape) > 1
+        if "scale" not in name.rpartition(".")[2]
+    ]
+    codes = [t for t in narrow if t.name.rpartition(".")[0] in scaled or t.dtype.startswith(_PACKED_NARROW)]
+    return tuple(codes), tuple(t for t in narrow if t not in codes)
 
 
 def _judge(declared: Any, key: str) -> Quantization:

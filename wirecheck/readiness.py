@@ -43,7 +43,8 @@ def require_weights(snapshot: Snapshot) -> None:
         if file.problem is not None:
             raise CannotRun(f"{file.name} is {file.problem}: {file.detail or 'it cannot be read'}")
         if file.path is None:
-            fetch = f": `hf download {name}` fetches them" if snapshot.ref.kind == "hub" else ""
+            revision = f" --revision {snapshot.ref.revision}" if snapshot.ref.revision else ""
+            fetch = f": `hf download {name}{revision}` fetches them" if snapshot.ref.kind == "hub" else ""
             raise CannotRun(f"the weights of {name} are not on this disk{fetch}")
     zeros = zero_filled(snapshot)
     if zeros:

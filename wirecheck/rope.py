@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 from wirecheck.geometry import Geometry, lookup, shown
@@ -40,26 +41,38 @@ def rope_words(config: Mapping[str, Any], nested: str | None) -> tuple[str, str]
     return None
 
 
-def scaled_positions(config: Mapping[str, Any], geometry: Geometry) -> int | None:
+@dataclass(frozen=True, slots=True)
+class Positions:
+    """How many positions a model has, by what its config declares."""
+
+    sure: int
+    perhaps: int
+    """More than `sure` where the config does not tell whether its declared maximum counts the scaling already."""
+
+
+def scaled_positions(config: Mapping[str, Any], geometry: Geometry) -> Positions | None:
     """Positions the model is made for, with the rope scaling that config.json declares.
 
-    `linear` and `dynamic` multiply the declared maximum, `yarn` its original maximum; for other kinds (llama3,
-    longrope) the declared maximum already counts the scaling. None where no maximum is declared.
+    With an original maximum beside it, `linear`, `dynamic` and `yarn` multiply that. Without one, the declared maximum
+    of `linear` and `dynamic` is the unscaled one in some families and the scaled one in others (Gemma 3), so only the
+    declared figure is sure. For other kinds (llama3, longrope) it counts the scaling. None where none is declared.
     """
     declared = geometry.max_positions
+    if declared is None:
+        return None
     inner = lookup(config, geometry.nested) if geometry.nested else config
     scaling = inner.get("rope_parameters") or inner.get("rope_scaling")
-    if declared is None or not isinstance(scaling, Mapping):
-        return declared
+    plain = Positions(declared, declared)
+    if not isinstance(scaling, Mapping):
+        return plain
     kind = scaling.get("rope_type") or scaling.get("type")
     factor, original = scaling.get("factor"), scaling.get("original_max_position_embeddings")
-    if not _within(factor, 1, LARGEST_FACTOR):
-        return declared
-    if kind in ("linear", "dynamic"):
-        return int(declared * factor)
-    if kind == "yarn" and _within(original, 1, declared):
-        return max(declared, int(original * factor))
-    return declared
+    if kind not in ("linear", "dynamic", "yarn") or not _within(factor, 1, LARGEST_FACTOR):
+        return plain
+    if _within(original, 1, declared):
+        most = max(declared, int(original * factor))
+        return Positions(most, most)
+    return plain if kind == "yarn" else Positions(declared, int(declared * factor))
 
 
 def rotary_size(config: Mapping[str, Any], geometry: Geometry) -> int | None:

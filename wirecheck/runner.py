@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from wirecheck.errors import CannotRun, Interrupted
 from wirecheck.probe import ModelBench, PairBench, Probe
@@ -21,6 +21,7 @@ from wirecheck.schema import (
     Finding,
     Level,
     MemoryEstimate,
+    Outcome,
     PairResult,
     Policy,
     ProbeError,
@@ -30,6 +31,7 @@ from wirecheck.schema import (
     Skipped,
     Subject,
     TrainSpec,
+    Verdict,
     WireSpec,
 )
 from wirecheck.snapshot import Snapshot
@@ -110,17 +112,22 @@ def _run(probe: Probe, bench: ModelBench | PairBench, output: _Output) -> ProbeR
         ending, reason = "skipped", missing.reason
     except Exception as failure:  # noqa: BLE001 - a crash of any kind is a result, kept with its story
         ending, error = "crashed", _error(failure)
-    kept = {
-        "probe": probe.name,
-        "subject": bench.subject,
-        "level": probe.level,
-        "seconds": round(time.perf_counter() - begin, 3),
-        "findings": tuple(output.findings),
-        "facts": tuple(output.facts),
-    }
+    kept = _common(probe, bench, output, round(time.perf_counter() - begin, 3))
     if ending == "skipped":
         return Skipped(reason=reason, **kept)
     return Ran(**kept) if error is None else Crashed(error=error, **kept)
+
+
+def _common(probe: Probe, bench: ModelBench | PairBench, output: _Output, seconds: float) -> dict[str, Any]:
+    """What a run of any kind keeps."""
+    return {
+        "probe": probe.name,
+        "subject": bench.subject,
+        "level": probe.level,
+        "seconds": seconds,
+        "findings": tuple(output.findings),
+        "facts": tuple(output.facts),
+    }
 
 
 def _collect(probe: Probe, bench: ModelBench | PairBench, output: _Output) -> None:
@@ -188,8 +195,16 @@ class Check:
             environment=environment(),
             runs=tuple(self.runs),
             memory=self.memory,
-            verdict=judge(self.runs, self.expected, request.policy),
+            verdict=self._verdict(status),
         )
+
+    def _verdict(self, status: str) -> Verdict:
+        """What the runs come to; a check that did not finish is never compatible, whatever it had settled."""
+        verdict = judge(self.runs, self.expected, self.request.policy)
+        if status == "finished" or verdict.outcome is not Outcome.COMPATIBLE:
+            return verdict
+        unfinished = (f"the check was {status} and not finished",)
+        return Verdict(outcome=Outcome.UNPROVEN, strength=verdict.strength, because=unfinished)
 
     def _model(self, side: Literal["a", "b"], snapshot: Snapshot) -> ModelBench:
         request = self.request
@@ -229,7 +244,11 @@ class Check:
                 probe=probe.name, subject=bench.subject, level=probe.level, seconds=0.0, reason=reason
             )
         else:
-            run = _run(probe, bench, output)
+            try:
+                run = _run(probe, bench, output)
+            except KeyboardInterrupt as stop:
+                self.runs.append(Crashed(error=_error(stop), **_common(probe, bench, output, 0.0)))
+                raise
         self.memory = output.memory or self.memory
         self.runs.append(run)
         self.progress.ended(run)

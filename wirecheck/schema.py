@@ -359,6 +359,12 @@ class PairResult(Record):
     memory: MemoryEstimate | None
     verdict: Verdict
 
+    @model_validator(mode="after")
+    def _unfinished_certifies_nothing(self) -> PairResult:
+        if self.status != "finished" and self.verdict.outcome is Outcome.COMPATIBLE:
+            raise ValueError(f"a check that was {self.status} and not finished cannot say compatible")
+        return self
+
     @property
     def findings(self) -> tuple[Finding, ...]:
         """Every finding, in the order of the runs."""

@@ -22,6 +22,7 @@ __all__ = ["JsonUnreadable", "ModelRef", "Snapshot", "TextUnreadable", "WeightFi
 
 _HUB_ID = re.compile(r"^[\w.-]+(/[\w.-]+)?$", re.ASCII)
 _SHOWN_TEXT = 80
+"""Characters of what the user typed that an error repeats."""
 _SHOWN_HEX = 12
 """Hex digits of a commit or digest that a source shows."""
 

@@ -34,6 +34,8 @@ from wirecheck.weight_files import (
 T = TypeVar("T")
 
 TIMEOUT_S = 10.0
+MAX_METADATA_FILES = 200
+"""A repository that lists more is not a model's."""
 """Without a byte for this long, a request is given up (and tried again)."""
 DEADLINE_S = 60.0
 _SLOWEST_BYTES_PER_S = 50_000
@@ -119,6 +121,10 @@ def fetch(
     wanted = [listed for listed in listing.values() if is_metadata(listed.name)]
     if not wanted:
         raise ModelNotFound(f"{name} holds no file of a model", next_step="name a repository that has a config.json")
+    if len(wanted) > MAX_METADATA_FILES:
+        raise CouldNotCheck(
+            f"{name} lists {len(wanted)} metadata files, more than the {MAX_METADATA_FILES} that are read"
+        )
     # config.json last: its presence in the cache then says that the others are there, too.
     wanted.sort(key=lambda listed: (listed.name == "config.json", listed.name))
     together([partial(_download, repository, commit, listed) for listed in wanted if listed.name != "config.json"])

@@ -63,18 +63,20 @@ def together(calls: Sequence[Callable[[], T]]) -> list[T]:
 
     def placed(call: Callable[[], T]) -> Callable[[], T | None]:
         def run() -> T | None:
-            with places:
-                if ended.is_set():
-                    return None
-                try:
-                    return call()
-                except BaseException:
-                    ended.set()
-                    raise
+            try:
+                return None if ended.is_set() else call()
+            except BaseException:
+                ended.set()
+                raise
+            finally:
+                places.release()
 
         return run
 
-    futures = [start(placed(call)) for call in calls]
+    futures = []
+    for call in calls:  # a place first, then a thread: never more threads than places
+        places.acquire()
+        futures.append(start(placed(call)))
     try:
         return [future.result() for future in futures]  # type: ignore[misc]  # None only beside an error
     except Exception:

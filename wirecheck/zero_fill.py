@@ -11,18 +11,26 @@ from wirecheck.safetensors_header import TensorEntry
 from wirecheck.snapshot import Snapshot
 
 LARGE_BYTES, LARGE_SHARE = 1024**2, 1000
-"""A smaller tensor may well be zero by design (a bias, a fresh adapter): smaller than a MiB, and than a 1000th of all."""
+"""Smaller than a MiB and than a 1000th of all, a tensor may well be zero by design (a bias, a fresh adapter)."""
+_AT_LEAST = 8
 _FIRST_READ, _NEXT_READS = 4096, 1024**2
 
 
 def large_tensors(snapshot: Snapshot) -> Iterator[tuple[Path, TensorEntry]]:
-    """The tensors that are judged, with the file on disk they stand in: large ones of two dimensions or more."""
+    """The tensors that are judged, with the file on disk they stand in: large ones of two dimensions or more.
+
+    Where none of those is large, the largest eight, whatever their size.
+    """
+    matrices = [
+        (file.path, tensor)
+        for file in snapshot.weights
+        if file.path is not None and file.problem is None
+        for tensor in file.tensors
+        if len(tensor.shape) > 1 and tensor.num_bytes
+    ]
     least = min(LARGE_BYTES, sum(tensor.num_bytes for tensor in snapshot.tensors.values()) // LARGE_SHARE)
-    for file in snapshot.weights:
-        if file.path is not None and file.problem is None:
-            for tensor in file.tensors:
-                if tensor.num_bytes >= max(least, 1) and len(tensor.shape) > 1:
-                    yield file.path, tensor
+    large = [found for found in matrices if found[1].num_bytes >= least]
+    yield from large or sorted(matrices, key=lambda found: -found[1].num_bytes)[:_AT_LEAST]
 
 
 def zero_filled(snapshot: Snapshot) -> tuple[str, ...]:

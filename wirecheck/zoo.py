@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from wirecheck import zoo_gguf
 from wirecheck.class_fit import Fit, Misshapen, dims, packed
 from wirecheck.errors import CannotRun
+from wirecheck.limits import machine_limit, one_line
 from wirecheck.model_types import architectures_by_type, causal_model_types, known_model_types
 from wirecheck.readiness import EXPERT_KEYS, LAYER_KEYS, absurd_size, require_memory, require_weights
 from wirecheck.shrink import shrink
@@ -35,6 +36,7 @@ __all__ = [
     "Misshapen",
     "Twin",
     "Unloadable",
+    "WeightsRefused",
     "Withheld",
     "architectures_by_type",
     "causal_model_types",
@@ -71,6 +73,10 @@ class Unloadable(CannotRun, ValueError):
 
 class Withheld(Unloadable):
     """The files were not given to transformers, or not fully: nothing is said of whether they are sound."""
+
+
+class WeightsRefused(Unloadable):
+    """Real weights, whole and on this disk, that transformers does not load although the memory is there."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +131,13 @@ def load_tokenizer(snapshot: Snapshot, *, trust_remote_code: bool) -> PreTrained
     return tokenizer
 
 
-def _load(auto: str, snapshot: Snapshot, *, trust_remote_code: bool, **options: Any) -> Any:
+def _load(auto: str, snapshot: Snapshot, *, trust_remote_code: bool, trusted: bool = False, **given: Any) -> Any:
+    """What that Auto class makes of the files. Raises Unloadable.
+
+    The repository's code is not preferred to a native class, as the library would with trust: it is run where the
+    library finds none and asks for trust (`trusted`, the second call).
+    """
+    options = dict(given)
     absurd = absurd_size(snapshot)
     if absurd is not None:
         raise Withheld(absurd)
@@ -137,12 +149,14 @@ def _load(auto: str, snapshot: Snapshot, *, trust_remote_code: bool, **options: 
         folder, options["gguf_file"] = snapshot.ref.path.parent, snapshot.ref.path.name
         reading = zoo_gguf.swift(with_lists=auto == "AutoTokenizer")
     # `False`, never None: None makes transformers ask on stdin.
-    options |= {"local_files_only": True, "trust_remote_code": trust_remote_code}
+    options |= {"local_files_only": True, "trust_remote_code": trusted}
     try:
         with quiet(), reading:
             return getattr(_transformers(), auto).from_pretrained(folder, **options)
     except Exception as error:  # files of strangers: whatever their reader raises, it is they who cannot be loaded
-        if not trust_remote_code and _ASKS_FOR_TRUST in str(error):
+        if not trusted and _ASKS_FOR_TRUST in str(error):
+            if trust_remote_code:
+                return _load(auto, snapshot, trust_remote_code=True, trusted=True, **given)
             name = snapshot.ref.name
             raise Withheld(
                 f"{name} needs custom code of its repository, not executed without --trust-remote-code"
@@ -253,14 +267,15 @@ def _spread(model: PreTrainedModel, seed: int) -> None:
 
 
 def load_weights(snapshot: Snapshot, *, dtype: str, trust_remote_code: bool) -> PreTrainedModel:
-    """The real weights in `dtype` on the CPU, frozen, in eval mode. Raises CannotRun with what is missing."""
+    """The real weights in `dtype` on the CPU, frozen, in eval mode.
+
+    Raises CannotRun with what this machine lacks, WeightsRefused where it lacks nothing.
+    """
     import torch
 
     require_weights(snapshot)
     if snapshot.has("adapter_config.json") and find_spec("peft"):
-        raise CannotRun(
-            "adapter_config.json would have peft lay an adapter over the weights: move it out of the folder"
-        )
+        raise CannotRun("adapter_config.json would have peft lay an adapter over the weights: move it away")
     target = getattr(torch, dtype)
     held_bytes = sum(tensor.num_elements for tensor in snapshot.tensors.values()) * target.itemsize
     is_gguf = snapshot.ref.kind == "gguf"
@@ -269,7 +284,18 @@ def load_weights(snapshot: Snapshot, *, dtype: str, trust_remote_code: bool) -> 
     if is_gguf:
         options = {"dtype": target, "quantization_config": _transformers().GgufConfig(dequantize=True)}
     options["config"] = load_config(snapshot, trust_remote_code=trust_remote_code)
-    model: PreTrainedModel = _load("AutoModelForCausalLM", snapshot, trust_remote_code=trust_remote_code, **options)
+    try:
+        model = _load("AutoModelForCausalLM", snapshot, trust_remote_code=trust_remote_code, **options)
+    except Withheld:
+        raise
+    except Unloadable as error:
+        cause = error.__cause__ or error
+        limit = machine_limit(cause)
+        if limit is None and _quantization(options["config"]):
+            limit = f"whether quantized weights load depends on the machine: {one_line(error)}"
+        if limit is not None:
+            raise CannotRun(limit) from error
+        raise WeightsRefused(one_line(error)) from error
     return _still(model)
 
 
@@ -314,11 +340,14 @@ def fit(snapshot: Snapshot, config: PretrainedConfig) -> Fit:
         tuple(sorted(info.unexpected_keys)),
         tuple(sorted((*bad, *broken.values()), key=lambda m: m.name)),
     )
-    quantization = getattr(config, "quantization_config", None) or getattr(
-        text_config(config), "quantization_config", None
-    )
     modules = {name for name, _ in model.named_modules()}
-    return packed(result, snapshot.tensors, modules) if quantization else result
+    return packed(result, snapshot.tensors, modules) if _quantization(config) else result
+
+
+def _quantization(config: PretrainedConfig) -> Any:
+    """What the config, or the text config in it, says of quantization; None where nothing."""
+    parts = (config, text_config(config))
+    return next((held for part in parts if (held := getattr(part, "quantization_config", None))), None)
 
 
 def _load_ghosts(model: PreTrainedModel, shapes: dict[str, tuple[int, ...]]) -> Any:

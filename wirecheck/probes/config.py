@@ -10,15 +10,19 @@ from typing import Any
 from wirecheck.geometry import Geometry, lookup, read_geometry, shown
 from wirecheck.lm_head import read_head
 from wirecheck.probe import ModelBench, Probe, Yielded
-from wirecheck.quantization import read_quantization
+from wirecheck.probes.length import judge_length
+from wirecheck.quantization import narrow_matrices, read_quantization
 from wirecheck.rope import rope_words, rotary_size, scaled_positions
-from wirecheck.schema import Evidence, Level, Scalar, Severity
+from wirecheck.schema import Evidence, Finding, Level, Scalar, Severity
 from wirecheck.snapshot import JsonUnreadable
 
 FILE = "config.json"
 _FACTS = (
     *("model_type", "hidden_size", "num_layers", "num_heads", "num_kv_heads", "head_dim", "intermediate_size"),
     *("vocab_size", "max_positions", "tied", "dtype", "sliding_window", "num_experts", "experts_per_token"),
+)
+_RESTORE_QUANTIZATION = (
+    "Restore `quantization_config` in config.json from the publisher's commit, or take the unquantized checkpoint."
 )
 _LONGEST_NUMBER = 7
 """Digits a part of a version may have."""
@@ -58,6 +62,8 @@ def _run(bench: ModelBench) -> Iterator[Yielded]:
         source = bench.snapshot.source(FILE)
         seen = Evidence(level=Level.INSPECTED, source=source, observed=str(error), expected="a JSON object")
         claim = f"The model's config cannot be read: {error}."
+        if bench.snapshot.ref.kind == "gguf":
+            claim = f"No config can be made from the metadata of {bench.snapshot.ref.name}."
         yield bench.found("CFG01", claim, seen)
         return
     desk = _Desk(bench, raw, read_geometry(raw))
@@ -220,7 +226,7 @@ def _place(desk: _Desk) -> Iterator[Yielded]:
 def _quantized(desk: _Desk) -> Iterator[Yielded]:
     bench, quantized = desk.bench, read_quantization(desk.raw, desk.geometry.nested)
     if quantized is None:
-        yield bench.ok("CFG07", "config.json declares no quantization.", desk.seen("quantization_config", None))
+        yield _undeclared(desk)
         return
     yield bench.fact("quantization", quantized.method, Level.DECLARED, bench.snapshot.source(FILE, quantized.key))
     seen = [desk.seen(quantized.key, quantized.method)]
@@ -243,20 +249,37 @@ def _quantized(desk: _Desk) -> Iterator[Yielded]:
         yield bench.found("CFG07", claim, *seen, severity=Severity.NOTE)
 
 
+def _undeclared(desk: _Desk) -> Finding:
+    """CFG07 of a config that declares no quantization, where the headers on file may say otherwise."""
+    bench, none = desk.bench, desk.seen("quantization_config", None)
+    codes, plain = narrow_matrices(bench.snapshot.tensors)
+    if not codes and not plain:
+        return bench.ok("CFG07", "config.json declares no quantization.", none)
+    found = codes or plain
+    first = found[0]
+    file = next(file.name for file in bench.snapshot.weights if first in file.tensors)
+    source = bench.snapshot.source(file, first.name)
+    seen = Evidence(level=Level.INSPECTED, source=source, observed=first.dtype, expected="16 bits or more")
+    claim = (
+        f"{len(found)} weight matrices are stored in 8 bits or less ({first.name} is {first.dtype}), "
+        "and config.json declares no quantization: "
+    )
+    if codes:
+        claim += "they are read as plain numbers, without the scales they need."
+        return bench.found("CFG07", claim, seen, none, remedy=_RESTORE_QUANTIZATION)
+    claim += "they have no scale and are read as plain numbers."
+    return bench.found("CFG07", claim, seen, none, severity=Severity.WARN, remedy=_RESTORE_QUANTIZATION)
+
+
 def _length(desk: _Desk) -> Iterator[Yielded]:
-    bench, train, wire = desk.bench, desk.bench.train, desk.bench.wire
-    length = train.sequence_length(wire)
-    parts = f"{wire.latent_length} latent + {train.context} context + {train.answer} answer"
+    bench = desk.bench
     limit = scaled_positions(desk.raw, desk.geometry)
     if limit is None:
+        length = bench.train.sequence_length(bench.wire)
         claim = f"config.json declares no number of positions to hold the {length} of this run against."
         yield bench.found("CFG08", claim, desk.seen("max_position_embeddings", None, length), severity=Severity.NOTE)
         return
-    seen = desk.seen(desk.geometry.key("max_positions") or "max_positions", limit, f"at least {length}")
-    if length > limit:
-        yield bench.found("CFG08", f"The run takes {length} positions ({parts}); the model has {limit:,}.", seen)
-    else:
-        yield bench.ok("CFG08", f"The {length} positions of this run ({parts}) are within the model's {limit:,}.", seen)
+    yield judge_length(bench, limit, bench.snapshot.source(FILE, desk.geometry.key("max_positions")))
 
 
 def _dtype(desk: _Desk) -> Iterator[Yielded]:

@@ -188,9 +188,12 @@ def _needs(made: MemoryEstimate) -> int:
     return int(made.allocated_bytes * (1 + made.margin)) + CONTEXT_BYTES
 
 
+GIGA = 10**9
+
+
 def gigabytes(amount: int) -> str:
     """`16.1 GB (15.0 GiB)`, or `56.5 MB (53.8 MiB)` below a GB."""
-    if amount < 1e9:
+    if amount < GIGA:
         return f"{amount / 1e6:.1f} MB ({amount / 2**20:.1f} MiB)"
     return f"{amount / 1e9:.1f} GB ({amount / 2**30:.1f} GiB)"
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from wirecheck.class_fit import Fit
 from wirecheck.errors import CannotRun
+from wirecheck.geometry import read_geometry
 from wirecheck.probe import ModelBench, Probe, Yielded
+from wirecheck.probes.length import judge_length
+from wirecheck.rope import scaled_positions
 from wirecheck.schema import Evidence, Level, Scalar, Severity
 
 if TYPE_CHECKING:
@@ -32,10 +36,21 @@ def _run(bench: ModelBench) -> Iterator[Yielded]:
     for key, value in resolved(model, config).items():
         if value is not None:
             yield bench.fact(key, value, Level.INSPECTED, source)
+    yield from _length(bench, _positions(config), source)
     if any(file.format == "pickle" for file in bench.snapshot.weights):
         raise CannotRun(f"the weights are pickles, never opened here: what {type(model).__name__} finds is not known")
     kinds = frozenset(_kind(name) for name in model.state_dict())
     yield from judge(bench, zoo.fit(bench.snapshot, bench.config), kinds)
+
+
+def _length(bench: ModelBench, resolved_limit: int | None, source: str) -> Iterator[Yielded]:
+    """CFG08 by the class's own maximum, where config.json declares none; where it does, the config probe judged."""
+    raw = bench.snapshot.read_json("config.json")
+    geometry = read_geometry(raw)
+    if geometry.max_positions is None and resolved_limit is not None:
+        limit = scaled_positions(raw, replace(geometry, max_positions=resolved_limit))
+        assert limit is not None
+        yield judge_length(bench, limit, source)
 
 
 def judge(bench: ModelBench, fit: Fit, kinds: frozenset[str] = frozenset()) -> Iterator[Yielded]:
@@ -46,7 +61,8 @@ def judge(bench: ModelBench, fit: Fit, kinds: frozenset[str] = frozenset()) -> I
     def evidence(names: tuple[str, ...], expected: str) -> list[Evidence]:
         return [_seen(name, "absent" if expected == "on file" else "on file", expected) for name in names[:LISTED]]
 
-    total = Evidence(level=Level.INSPECTED, source=where, observed=fit.num_expected, expected=fit.num_expected)
+    found = fit.num_expected - len(fit.missing)
+    total = Evidence(level=Level.INSPECTED, source=where, observed=found, expected=fit.num_expected)
     if fit.missing:
         claim = f"No file holds {_some(fit.missing)}, which {fit.class_name} expects and no tie provides."
         yield bench.found("WGT05", claim, *evidence(fit.missing, "on file"))
@@ -111,9 +127,13 @@ def resolved(model: PreTrainedModel, config: Any) -> dict[str, Scalar]:
         "num_kv_heads": _kv_heads(model, config) or heads,
         "head_dim": head_dim,
         "vocab_size": table.shape[0],
-        "max_positions": _number(config, "max_position_embeddings", "max_seq_len", "n_positions"),
+        "max_positions": _positions(config),
         "tied": head is not None and head.weight is table,
     }
+
+
+def _positions(config: Any) -> int | None:
+    return _number(config, "max_position_embeddings", "max_seq_len", "n_positions")
 
 
 def _kv_heads(model: PreTrainedModel, config: Any) -> int | None:
@@ -139,7 +159,7 @@ SKELETON = Probe(
     question="Do the names and shapes on file fit the class that will read them?",
     scope="model",
     level=Level.INSPECTED,
-    codes=("WGT05", "WGT06", "WGT07"),
+    codes=("CFG08", "WGT05", "WGT06", "WGT07"),
     needs="torch",
     requires=("config", "weights"),
     moot_after=("CFG01", "CFG02", "CFG03", "CFG05", "WGT01", "WGT02", "WGT03", "WGT04"),

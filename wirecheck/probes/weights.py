@@ -235,7 +235,7 @@ def _is_matrix(tensor: TensorEntry) -> bool:
 
 
 def _unscaled(snapshot: Snapshot) -> list[TensorEntry]:
-    """Matrices in whole numbers, or in narrow floats with a scale beside them, where nothing declares how to read them."""
+    """Matrices in whole numbers, or in narrow floats with a scale beside them, where nothing says how to read them."""
     if snapshot.weights[0].format == "gguf" or {"quantization_config", "compression_config"} & set(_config(snapshot)):
         return []
     scaled = {name.rpartition(".")[0] for name in snapshot.tensors if "scale" in name.rpartition(".")[2]}
@@ -253,8 +253,8 @@ def _dtypes(bench: ModelBench) -> Iterator[Yielded]:
     codes = _unscaled(snapshot)
     if codes:
         claim = (
-            f"{len(codes)} weight matrices are stored as codes that need a scale ({codes[0].name} is {codes[0].dtype}), "
-            "and config.json declares no quantization: they are read as plain numbers."
+            f"Weight matrices are stored as codes ({codes[0].name} as {codes[0].dtype}, {len(codes)} in all), and "
+            "config.json declares no quantization that scales them: they are read as plain numbers."
         )
         seen = [_tensor_seen(snapshot, tensor.name, tensor.dtype, "a float") for tensor in codes[:_NAMED]]
         yield bench.found("WGT12", claim, *seen, severity=Severity.BLOCK, remedy=_RESTORE_QUANTIZATION)
@@ -286,15 +286,16 @@ def _zeros(bench: ModelBench) -> Iterator[Yielded]:
     snapshot = bench.snapshot
     if not snapshot.weights_on_disk:
         return
-    num_large = sum(1 for _ in large_tensors(snapshot))
+    large = Counter(path for path, _ in large_tensors(snapshot))
     zero = zero_filled(snapshot)
     if zero:
-        claim = f"{len(zero)} of {num_large} large tensors are all zeros: {_names(zero)}."
+        claim = f"{len(zero)} of {large.total()} large tensors are all zeros: {_names(zero)}."
         seen = (_tensor_seen(snapshot, name, "every byte is zero") for name in zero[:_NAMED])
         yield bench.found("WGT14", claim, *seen)
-        return
-    files = (_seen(snapshot, f.name, "a byte other than zero in each") for f in snapshot.weights)
-    yield bench.ok("WGT14", f"None of the {num_large} large tensors is all zeros.", *files)
+    elif large:
+        looked = [(file.name, large[file.path]) for file in snapshot.weights if file.path in large]
+        files = (_seen(snapshot, name, f"{number} large tensors read, none all zeros") for name, number in looked)
+        yield bench.ok("WGT14", f"None of the {large.total()} largest tensors is all zeros.", *files)
 
 
 def _facts(bench: ModelBench) -> Iterator[Yielded]:
@@ -321,13 +322,13 @@ def _facts(bench: ModelBench) -> Iterator[Yielded]:
     rows = embedding.shape[0]
     at = _tensor_seen(snapshot, embedding.name, rows).source
     yield fact("embedding_rows", rows, at)
-    declared = config.get("tie_word_embeddings")
-    tied = declared if isinstance(declared, bool) else head is None
-    said = snapshot.source("config.json", "tie_word_embeddings") if isinstance(declared, bool) else "config silent"
-    yield fact("tied", tied, f"{said}; {'no head' if head is None else head.name} on file")
+    tied = config.get("tie_word_embeddings")
+    if isinstance(tied, bool):  # a silent config leaves it to the default of the class, which class-fit asks
+        said = snapshot.source("config.json", "tie_word_embeddings")
+        yield fact("tied", tied, f"{said}; {'no head' if head is None else head.name} on file")
     if head is not None:
         yield fact("head_rows", head.shape[0], _tensor_seen(snapshot, head.name, head.shape[0]).source)
-    elif tied:
+    elif tied is True:
         yield fact("head_rows", rows, at)
 
 

@@ -225,6 +225,22 @@ def open_questions(result: PairResult) -> tuple[Open, ...]:
     )
 
 
+def not_as_asked(result: PairResult) -> tuple[str, ...]:
+    """What the user asked for that no probe ran in that form, one sentence each."""
+    train, ran = result.train, {run.probe for run in result.runs if isinstance(run, Ran)}
+    said = []
+    if "wire-twin" in ran or "embeds-twin" in ran:
+        said.append(f"The twins ran in float32, whatever the run's dtype ({train.dtype}).")
+    if any(probe.startswith("wire-") for probe in ran):
+        said.append(
+            f"The wire's step ran on a few short texts; batch {train.batch}, context {train.context} and answer "
+            f"{train.answer} entered the memory formula and the count of positions only."
+        )
+    if train.grad_checkpointing:
+        said.append("Gradient checkpointing entered the memory formula only; no probe of this version runs it.")
+    return tuple(said)
+
+
 def deeper_command(result: PairResult) -> str | None:
     """The command that goes all the way, where this check was told to stop earlier; None where it was not."""
     if result.policy.depth.rank >= Level.EXECUTED.rank:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from torch import Tensor
+
+from wirecheck.errors import CannotRun
+from wirecheck.limits import machine_limit, one_line, out_of_memory
 
 
 class StepFailed(Exception):
@@ -22,23 +24,18 @@ class StepFailed(Exception):
 def part(name: str, **tensors: Tensor) -> Iterator[None]:
     """Turns whatever is raised inside into StepFailed, with shape, dtype and device of `tensors`.
 
-    Raises MemoryError where memory ran out: that speaks of this machine, not of the wire.
+    What speaks of this machine and not of the wire is MemoryError where memory ran out, else CannotRun.
     """
     try:
         yield
-    except (StepFailed, MemoryError):
+    except (StepFailed, MemoryError, CannotRun):
         raise
     except Exception as error:
-        if "can't allocate memory" in str(error):  # torch's CPU allocator raises a plain RuntimeError
+        if out_of_memory(error):
             raise MemoryError(f"not enough memory on this machine for {name}") from error
+        limit = machine_limit(error)
+        if limit is not None:
+            raise CannotRun(f"{name}: {limit}") from error
         given = ", ".join(f"{k} {list(t.shape)} {t.dtype} {t.device}".replace("torch.", "") for k, t in tensors.items())
         told = f"{type(error).__name__}: {one_line(error)}"
         raise StepFailed(name, f"{told} (given {given})" if given else told) from error
-
-
-def one_line(error: Exception, limit: int = 300) -> str:
-    """An error's message without what changes from run to run: line breaks, memory addresses, folders."""
-    text = " ".join(str(error).split())
-    text = re.sub(r"0x[0-9a-f]+", "0x…", text)
-    text = re.sub(r"(?:/[\w.+-]+)+/([\w.+-]+)", r"\1", text)
-    return text if len(text) <= limit else text[: limit - 1] + "…"
