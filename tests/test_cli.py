@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,35 +19,8 @@ from wirecheck import cli, cli_output, runner
 from wirecheck.cli_options import SHARED
 from wirecheck.cli_output import to_json
 from wirecheck.cli_request import OPTIONS
-from wirecheck.demo import demo_folders
 from wirecheck.probe import Probe
 from wirecheck.schema import Level, PairResult
-
-
-@pytest.fixture
-def llama(tmp_path: Path) -> Path:
-    """A copy of the built-in Llama-like model, to be broken."""
-    return Path(shutil.copytree(demo_folders()[0], tmp_path / "llama"))
-
-
-@pytest.fixture
-def qwen(tmp_path: Path) -> Path:
-    """A copy of the built-in Qwen2-like model, to be broken."""
-    return Path(shutil.copytree(demo_folders()[1], tmp_path / "qwen"))
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run one command line in this process: its exit code, stdout and stderr."""
-
-    def one(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["wirecheck", *map(str, words)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        out, err = capsys.readouterr()
-        return int(stop.value.code or 0), out, err
-
-    return one
 
 
 def inspected(run, folder: Path, *words: object) -> tuple[int, PairResult]:

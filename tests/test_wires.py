@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from tests.rigs import BOS, EOS, SPEC, llama, rig, tokenizer
+from wirecheck.limits import one_line
 from wirecheck.schema import TrainSpec, WireSpec
 from wirecheck.wires import WIRES, parameter_count
 from wirecheck.wires.adapter import Adapter, TableStatistics, read_table, root_mean_square
 from wirecheck.wires.bytes_encoder import BytesEncoder, read_bytes, sinusoid
-from wirecheck.limits import one_line
 from wirecheck.wires.failure import StepFailed, part
 from wirecheck.wires.rig import ANCHOR, anchor_ids, answer_ids, build_encoder, pad_right
 from wirecheck.wires.step import IGNORED, joint_step, optimizer, sequence, sequential_step, side_loss, train_step

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from wirecheck.errors import CannotRun
 from wirecheck.probe import ModelBench, PairBench, Probe, Yielded
-from wirecheck.schema import Evidence, Finding, Fit, GpuRequest, Level, MemoryEstimate, TrainSpec
+from wirecheck.schema import Evidence, Finding, Fit, GpuRequest, Level, MemoryEstimate, Severity, TrainSpec
 from wirecheck.snapshot import JsonUnreadable
 from wirecheck.vram.formula import MemoryShape, estimate, lower_bound_bytes
 from wirecheck.vram.gpus import GPUS, Gpu, find
@@ -51,6 +51,20 @@ class _Step:
         return self.shapes[1] if len(self.shapes) > 1 else None
 
     @property
+    def guessed(self) -> str:
+        """What the formula had to guess, in words; empty where it guessed nothing."""
+        words = [
+            f"of model {shape.side}, {reservation.removesuffix('.')}"
+            for shape in self.shapes
+            for reservation in shape.reservations
+        ]
+        return "; ".join(words)
+
+    def claim(self, words: str) -> str:
+        """A claim by the formula, with what it had to guess."""
+        return f"{words} ({self.guessed})." if self.guessed else f"{words}."
+
+    @property
     def inputs(self) -> tuple[Evidence, ...]:
         """What the estimate was made from, one piece per model."""
         return tuple(
@@ -87,7 +101,16 @@ def _run(bench: ModelBench | PairBench, models: tuple[ModelBench, ...]) -> Itera
     placed = [_place(step, made, request) for request in bench.policy.gpus]
     yield MemoryEstimate(**dict(made) | {"fits": tuple(fit for fit, _ in placed)})
     yield _peak(step, made)
-    yield from (finding for _, finding in placed)
+    findings = [finding for _, finding in placed]
+    yield from findings
+    open_ = [fit for fit, _ in placed if fit.outcome != "fits"]
+    if open_ and not any(finding.code == "MEM01" and finding.severity is Severity.BLOCK for finding in findings):
+        names = ", ".join(f"{fit.gpu} x{fit.count}" for fit in open_)
+        guessed = f"; {step.guessed}" if step.guessed else ""
+        raise CannotRun(
+            f"the step is not shown to fit on {names}: by the formula it peaks at {gigabytes(made.allocated_bytes)} "
+            f"± {made.margin:.0%}{guessed}"
+        )
 
 
 def _shape(bench: ModelBench | PairBench, model: ModelBench) -> MemoryShape | tuple[str, ...]:
@@ -122,8 +145,8 @@ def _peak(step: _Step, made: MemoryEstimate) -> Finding:
     train, total = step.bench.train, made.allocated_bytes
     largest = sorted(made.parts, key=lambda part: -part.bytes)[:LARGEST_PARTS]
     shares = ", ".join(f"{part.name} {gigabytes(part.bytes)}" for part in largest)
-    claim = (
-        f"By formula one step peaks at {gigabytes(total)}, give or take {made.margin:.0%}; the largest parts: {shares}."
+    claim = step.claim(
+        f"By formula one step peaks at {gigabytes(total)}, give or take {made.margin:.0%}; the largest parts: {shares}"
     )
     length = train.sequence_length(step.bench.wire)
     source = f"memory formula, batch {train.batch}, {length} positions, {train.dtype}"
@@ -154,12 +177,13 @@ def _place(step: _Step, made: MemoryEstimate, request: GpuRequest) -> tuple[Fit,
         )
         fit, finding = "does-not-fit", bench.found("MEM01", claim, bare, seen, remedy=_ways_out(step, gpu))
     elif most <= room:
-        fit, finding = "fits", bench.ok("MEM01", f"By formula the step fits on {on}: {figures}.", seen, *step.inputs)
+        claim = step.claim(f"By formula the step fits on {on}: {figures}")
+        fit, finding = "fits", bench.ok("MEM01", claim, seen, *step.inputs)
     elif least > room:
-        claim = f"By formula alone the step does not fit on {on}: {figures}."
+        claim = step.claim(f"By formula alone the step does not fit on {on}: {figures}")
         fit, finding = "does-not-fit", bench.found("MEM02", claim, seen, *step.inputs, remedy=_ways_out(step, gpu))
     else:
-        claim = f"Whether the step fits on {on} is within the formula's error: {figures}."
+        claim = step.claim(f"Whether the step fits on {on} is within the formula's error: {figures}")
         fit, finding = "uncertain", bench.found("MEM02", claim, seen, *step.inputs, remedy=_ways_out(step, gpu))
     return Fit(gpu=gpu.name, count=count, outcome=fit, free_bytes=room - need), finding
 

@@ -65,7 +65,9 @@ def compare_stops(bench: ModelBench, stops: Stops, turn_end: int | None) -> Iter
     needed = stops.tokenizer | (frozenset() if turn_end is None else {turn_end})
     missing, used = needed - stops.used, show_ids(stops.used)
     if stops.unread:
-        claim = f"{GENERATION} cannot be read, and generation goes by {CONFIG} alone: {stops.unread}."
+        # transformers takes a file that is not JSON for absent; one that is JSON and no object, it fails on.
+        so = f"generation goes by {CONFIG} alone" if stops.ignored else "transformers fails on it with the weights"
+        claim = f"{GENERATION} cannot be read, and {so}: {stops.unread}."
         yield bench.found("CFG09", claim, saw(bench.snapshot.source(GENERATION), stops.unread, "a JSON object"))
     if not stops.used and not missing:
         claim = f"Generation stops at nothing, by {stops.used_file}, and neither tokenizer nor template has a stop."

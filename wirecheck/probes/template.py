@@ -214,19 +214,22 @@ def _parting(view: View, shorter: str, longer: str) -> tuple[Evidence, Evidence]
 
 
 def _turn_end(view: View) -> Iterator[Yielded]:
-    """TPL08: whether what closes the assistant's turn is a stop anywhere."""
+    """TPL08: whether generation stops at what closes the assistant's turn."""
     if view.text("question, answer") is None:
         return
     end, chat = view.turn_end, "question, answer"
-    known = f"{show_ids(view.stops.anywhere)}"
+    known = show_ids(view.stops.used)
     if end is None:
         claim = f"{view.label} closes the assistant's turn with no token that could stop generation."
         yield view.trap("TPL08", claim, view.saw(chat, None, known))
-    elif end not in view.stops.anywhere:
-        claim = f"{view.label} closes the assistant's turn with {view.token(end)}, which is in no stop set ({known})."
+    elif end not in view.stops.used:
+        claim = (
+            f"{view.label} closes the assistant's turn with {view.token(end)}, where generation does not stop, "
+            f"by {view.stops.used_file} ({known})."
+        )
         yield view.trap("TPL08", claim, view.saw(chat, end, known))
     else:
-        claim = f"{view.label} closes the assistant's turn with {view.token(end)}, which is a stop."
+        claim = f"{view.label} closes the assistant's turn with {view.token(end)}, where generation stops."
         yield view.bench.ok("TPL08", claim, view.saw(chat, end, known))
 
 

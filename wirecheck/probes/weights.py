@@ -325,7 +325,8 @@ def _facts(bench: ModelBench) -> Iterator[Yielded]:
     tied = config.get("tie_word_embeddings")
     if isinstance(tied, bool):  # a silent config leaves it to the default of the class, which class-fit asks
         said = snapshot.source("config.json", "tie_word_embeddings")
-        yield fact("tied", tied, f"{said}; {'no head' if head is None else head.name} on file")
+        said = f"{said}; {'no head' if head is None else head.name} on file"
+        yield bench.fact("tied", tied, Level.DECLARED, said)
     if head is not None:
         yield fact("head_rows", head.shape[0], _tensor_seen(snapshot, head.name, head.shape[0]).source)
     elif tied is True:
