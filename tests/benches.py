@@ -6,7 +6,10 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from wirecheck.probe import ModelBench, PairBench, Probe
+import pytest
+
+from wirecheck.errors import CannotRun
+from wirecheck.probe import ModelBench, PairBench, Probe, Yielded
 from wirecheck.schema import LADDER, Fact, Finding, MemoryEstimate, Policy, TrainSpec, WireSpec
 from wirecheck.snapshot import parse_ref, take
 
@@ -90,11 +93,23 @@ def pair_bench(a: ModelBench, b: ModelBench, facts=()) -> PairBench:
     return PairBench(wire=a.wire, train=a.train, policy=a.policy, seed=0, a=a, b=b, facts=tuple(facts))
 
 
+def run_short(probe: Probe, bench: ModelBench | PairBench) -> tuple[Output, str]:
+    """Everything a probe yields before it cannot go on, and why it cannot."""
+    yielded: list[Yielded] = []
+    with pytest.raises(CannotRun) as why:
+        yielded.extend(probe.run(bench))  # what came before the error is kept
+    return _output(probe, yielded), why.value.reason
+
+
 def run(probe: Probe, bench: ModelBench | PairBench) -> Output:
     """Everything a probe yields; its findings keep to its codes and each reaches its rung."""
-    yielded = list(probe.run(bench))
+    output = _output(probe, list(probe.run(bench)))
+    assert output.findings, "a probe that claims nothing is a crash"
+    return output
+
+
+def _output(probe: Probe, yielded: list[Yielded]) -> Output:
     findings = tuple(item for item in yielded if isinstance(item, Finding))
-    assert findings, "a probe that claims nothing is a crash"
     assert {finding.code for finding in findings} <= set(probe.codes)
     assert all(LADDER.index(finding.level) >= LADDER.index(probe.level) for finding in findings)
     return Output(

@@ -139,6 +139,7 @@ def test_doctor_looks_at_everything_it_needs(run):
         (["--config", "nowhere.toml"], "nowhere.toml"),
         (["--wire", "teleport"], "teleport"),
         (["--seed", "-1"], "--seed"),
+        (["--seed", str(2**64 - 1)], "--seed"),
     ],
 )
 def test_a_wrong_option_is_usage_and_names_itself(run, llama, words, said):
@@ -371,3 +372,9 @@ def test_a_gpu_of_the_file_is_checked_like_one_of_the_command_line(run, llama, t
 def test_what_is_asked_of_b_is_usage_where_there_is_no_b(run, llama, tmp_path):
     (tmp_path / "w.toml").write_text('[policy]\nexpectations = [{subject = "b", key = "tied", value = true}]\n')
     assert run("model", llama, "--config", tmp_path / "w.toml")[0] == 2
+
+
+def test_an_expectation_of_an_unknown_fact_is_usage_with_the_nearest(run, llama, tmp_path):
+    (tmp_path / "w.toml").write_text('[policy]\nexpectations = [{subject = "a", key = "vocabsize", value = 1}]\n')
+    code, _, err = run("model", llama, "--config", tmp_path / "w.toml")
+    assert (code, "vocab_size" in err) == (2, True)

@@ -23,7 +23,16 @@ CODE = sorted(
 FLOORS = {
     0: ("__init__", "schema", "errors", "codes", "codes.*"),
     1: (
-        *("snapshot", "snapshot_*", "weight_files", "safetensors_header", "gguf_file", "zero_fill", "readiness"),
+        *(
+            "snapshot",
+            "snapshot_*",
+            "weight_files",
+            "safetensors_header",
+            "gguf_file",
+            "zero_fill",
+            "readiness",
+            "limits",
+        ),
         *("geometry", "lm_head", "rope", "quantization", "model_types", "vocabulary", "expectations", "templating"),
         *("zoo", "zoo_*", "shrink", "class_fit", "embedding_trial", "demo", "wires", "wires.*", "vram", "vram.*"),
     ),

@@ -13,7 +13,7 @@ from tests.factories import SHARED, needs_assets
 from wirecheck.geometry import ALIASES, LARGEST, lookup, read_geometry, shown
 from wirecheck.lm_head import read_head
 from wirecheck.quantization import read_quantization
-from wirecheck.rope import rope_words, rotary_size, scaled_positions
+from wirecheck.rope import Positions, rope_words, rotary_size, scaled_positions
 
 TRUTH = {
     "meta-llama__Llama-3.1-8B-Instruct": (4096, 32, 32, 8, 128, 128_256, False, 131_072),
@@ -177,18 +177,22 @@ def test_rope_is_put_into_words():
 @pytest.mark.parametrize(
     ("scaling", "positions"),
     [
-        (None, 2048),
-        ({"type": "linear", "factor": 2.0}, 4096),
-        ({"type": "dynamic", "factor": 4}, 8192),
-        ({"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 1024}, 4096),
-        ({"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 256}, 2048),
-        ({"type": "linear", "factor": 1e300}, 2048),
-        ({"type": "linear", "factor": True}, 2048),
+        (None, (2048, 2048)),
+        ({"type": "linear", "factor": 2.0}, (2048, 4096)),
+        ({"type": "dynamic", "factor": 4}, (2048, 8192)),
+        ({"type": "linear", "factor": 4, "original_max_position_embeddings": 1024}, (4096, 4096)),
+        ({"type": "linear", "factor": 2, "original_max_position_embeddings": 1024}, (2048, 2048)),
+        ({"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 1024}, (4096, 4096)),
+        ({"type": "yarn", "factor": 4.0}, (2048, 2048)),
+        ({"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 256}, (2048, 2048)),
+        ({"rope_type": "longrope", "factor": 32.0, "original_max_position_embeddings": 1024}, (2048, 2048)),
+        ({"type": "linear", "factor": 1e300}, (2048, 2048)),
+        ({"type": "linear", "factor": True}, (2048, 2048)),
     ],
 )
 def test_positions_count_the_declared_scaling(scaling, positions):
     config = LLAMA | {"rope_scaling": scaling}
-    assert scaled_positions(config, read_geometry(config)) == positions
+    assert scaled_positions(config, read_geometry(config)) == Positions(*positions)
 
 
 @pytest.mark.parametrize(

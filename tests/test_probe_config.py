@@ -274,9 +274,22 @@ def test_cfg08_silent_at_the_last_position(check):
     assert check(max_position_embeddings=160).severity("CFG08") == "ok"
 
 
-def test_cfg08_counts_declared_scaling(check):
-    scaling = {"type": "linear", "factor": 2.0}
-    assert check(max_position_embeddings=80, rope_scaling=scaling).severity("CFG08") == "ok"
+@pytest.mark.parametrize("kind", ["linear", "dynamic"])
+def test_cfg08_warns_where_the_maximum_may_count_the_scaling_already(check, kind):
+    """Gemma 3 declares 131072 with linear x 8, and has 131072."""
+    scaling = {"type": kind, "factor": 2.0}
+    output = check(max_position_embeddings=80, rope_scaling=scaling)
+    assert output.severity("CFG08") == "warn"
+    assert "the model has 80, or 160 if" in output.claim("CFG08")
+    assert check(max_position_embeddings=79, rope_scaling=scaling).severity("CFG08") == "block"
+    assert check(max_position_embeddings=160, rope_scaling=scaling).severity("CFG08") == "ok"
+
+
+def test_cfg08_counts_scaling_of_a_declared_original(check):
+    scaling = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 40}
+    assert check(max_position_embeddings=40, rope_scaling=scaling).severity("CFG08") == "ok"
+    scaling["type"] = "linear"
+    assert check(max_position_embeddings=40, rope_scaling=scaling).severity("CFG08") == "ok"
 
 
 def test_cfg08_says_that_no_limit_is_declared(check):
@@ -361,3 +374,7 @@ def test_same_file_same_words(tmp_path):
     folder = config_folder(tmp_path, num_key_value_heads=3, quantization_config={"quant_method": "fp8"})
     first, second = (run(CONFIG, model_bench(folder)) for _ in range(2))
     assert json.dumps([f.model_dump() for f in first.findings]) == json.dumps([f.model_dump() for f in second.findings])
+
+
+def test_cfg01_says_why(tmp_path):
+    assert run(CONFIG, model_bench(config_folder(tmp_path, "[1]"))).claim("CFG01").endswith("JSON list, not an object.")

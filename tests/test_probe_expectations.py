@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from tests.benches import config_folder, model_bench, run
-from wirecheck.expectations import compare, same
+from tests.benches import config_folder, model_bench, run, run_short
+from wirecheck.demo import demo_folders
+from wirecheck.expectations import KNOWN_KEYS, compare, same
+from wirecheck.probes import MODEL_PROBES
+from wirecheck.probes.config import CONFIG
 from wirecheck.probes.expectations import EXPECTATIONS
+from wirecheck.runner import run_one
 from wirecheck.schema import Expectation, Fact, Level, Policy
 
 FACTS = (
@@ -33,6 +37,35 @@ def test_cfg11_fires_on_a_key_that_nothing_established_and_lists_the_known(tmp_p
     assert finding.severity == "block"
     assert "no probe established it" in finding.claim
     assert finding.remedy.endswith("established for model a: tied, vocab_size.")
+
+
+def test_cfg11_leaves_a_known_key_open_that_this_run_did_not_come_to(tmp_path):
+    asked = [
+        Expectation(subject="a", key=key, value=value)
+        for key, value in (("turn_end", "</s>"), ("vocab_size", 32_768), ("bos_id", 1))
+    ]
+    bench = model_bench(config_folder(tmp_path), policy=Policy(expectations=asked), facts=FACTS)
+    output, why = run_short(EXPECTATIONS, bench)
+    assert why == "no probe of this run established turn_end, bos_id"
+    assert [finding.claim for finding in output.findings] == ["vocab_size is 32768, as expected."]
+
+
+def test_known_keys_are_those_that_probes_yield(tmp_path):
+    keys = set()
+    for folder in demo_folders():
+        bench = model_bench(folder)
+        for probe in MODEL_PROBES:
+            made = run_one(probe, bench)
+            bench.facts += made.facts
+            keys |= {fact.key for fact in made.facts}
+    rare = {
+        "sliding_window": 512,
+        "num_experts": 8,
+        "num_experts_per_tok": 2,
+        "quantization_config": {"quant_method": "awq"},
+    }
+    keys |= set(run(CONFIG, model_bench(config_folder(tmp_path, **rare))).facts)
+    assert keys == KNOWN_KEYS
 
 
 def test_cfg11_silent_where_the_expectation_holds(tmp_path):

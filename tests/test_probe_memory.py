@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.benches import config_folder, model_bench, pair_bench, run
+from tests.benches import config_folder, model_bench, pair_bench, run, run_short
 from tests.factories import needs_assets, seed_snapshot
 from wirecheck.errors import CannotRun
 from wirecheck.probes.config import CONFIG
@@ -30,14 +30,14 @@ def seeds(tmp_path_factory):
     return {name: seed_snapshot(name, place) for name in TENSOR_BYTES}
 
 
-def of_pair(seeds, *gpus: str, a=LLAMA_8B, b=QWEN_7B, **train):
+def of_pair(seeds, *gpus: str, a=LLAMA_8B, b=QWEN_7B, ask=run, **train):
     policy = Policy(gpus=tuple(GpuRequest(name=name) for name in gpus))
     benches = [
         model_bench(seeds[name], side=side, policy=policy, train=TrainSpec(**train))
         for side, name in zip("ab", (a, b), strict=True)
     ]
     facts = [fact for bench in benches for fact in run(CONFIG, bench).facts.values()]
-    return run(MEMORY, pair_bench(*benches, facts=facts))
+    return ask(MEMORY, pair_bench(*benches, facts=facts))
 
 
 @needs_assets
@@ -89,11 +89,12 @@ def test_mem01_asks_every_gpu_of_the_policy(seeds):
 
 @needs_assets
 def test_mem02_fires_where_only_the_formula_says_no(seeds):
-    output = of_pair(seeds, "A100-40GB", batch=16, context=448)
-    assert output.of("MEM01") == []
+    output, why = of_pair(seeds, "H200", "A100-40GB", batch=8, context=448, ask=run_short)
+    assert why.startswith("the step is not shown to fit on A100-40GB x1: by the formula it peaks at ")
+    assert output.severity("MEM01") == "ok"
     assert output.severity("MEM02") == "warn"
     assert "By formula alone the step does not fit" in output.claim("MEM02")
-    assert output.estimates[0].fits[0].outcome == "does-not-fit"
+    assert [fit.outcome for fit in output.estimates[0].fits] == ["fits", "does-not-fit"]
 
 
 @needs_assets
@@ -101,7 +102,8 @@ def test_mem02_fires_inside_the_error(seeds):
     train = {"batch": 8, "context": 64}
     need = of_pair(seeds, **train).estimates[0].allocated_bytes
     near = next(gpu for gpu in GPUS if abs(gpu.usable_bytes - need) < 0.1 * need)
-    output = of_pair(seeds, near.name, **train)
+    output, why = of_pair(seeds, near.name, **train, ask=run_short)
+    assert f"not shown to fit on {near.name} x1" in why
     assert output.severity("MEM02") == "warn"
     assert output.estimates[0].fits[0].outcome == "uncertain"
 
@@ -137,7 +139,10 @@ def test_mem04_silent_where_every_size_is_known(tmp_path):
 def test_no_block_rests_on_weights_that_were_not_read(tmp_path):
     huge = {"hidden_size": 8192, "num_hidden_layers": 80, "num_attention_heads": 64, "intermediate_size": 28672}
     folder = config_folder(tmp_path, **huge, vocab_size=128_256, head_dim=128)
-    output = run(MEMORY_MODEL, model_bench(folder, policy=Policy(gpus=(GpuRequest(name="T4"),))))
+    output, why = run_short(MEMORY_MODEL, model_bench(folder, policy=Policy(gpus=(GpuRequest(name="T4"),))))
+    assert "not shown to fit on T4 x1" in why
+    assert "(of model a, no weight file was read, so" in output.claim("MEM02")
+    assert "(of model a, no weight file was read, so" in output.claim("MEM03")
     assert output.of("MEM01") == []
     assert output.severity("MEM02") == "warn"
     assert any("no weight file was read" in words for words in output.estimates[0].assumptions)

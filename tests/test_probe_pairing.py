@@ -59,7 +59,7 @@ def test_par01_notes_the_hidden_sizes_and_the_adapters(check):
     output = check({"hidden_size": 128}, wire=WireSpec(latent_width=64, latent_length=8))
     assert output.severity("PAR01") == "note"
     assert output.claim("PAR01").startswith("The hidden sizes are 64 and 128; adapters of ")
-    assert output.facts["adapter_parameters_a"].value < output.facts["adapter_parameters_b"].value
+    assert output.facts["adapter_a_parameters"].value < output.facts["adapter_b_parameters"].value
 
 
 def test_par01_silent_on_one_hidden_size(check):
@@ -104,7 +104,9 @@ def test_par04_says_what_is_unknown(check):
 
 
 def test_par05_notes_one_model_on_both_sides(check):
-    assert check().severity("PAR05") == "note"
+    output = check()
+    assert output.severity("PAR05") == "note"
+    assert output.claim("PAR05").startswith("Both sides have the same metadata and tensor headers")
 
 
 def test_par05_silent_on_two_models(check):
@@ -161,7 +163,7 @@ def test_a_real_pair_is_described_by_what_is_known_of_it(tmp_path):
     output = run(PAIRING, pair_bench(a, b, facts))
     assert output.fired == {"PAR01", "PAR02", "PAR03", "PAR04"}
     assert {finding.severity.value for finding in output.findings} == {"note", "ok"}
-    assert (output.facts["adapter_parameters_a"].value, output.facts["adapter_parameters_b"].value) == (
+    assert (output.facts["adapter_a_parameters"].value, output.facts["adapter_b_parameters"].value) == (
         4_354_049,
         2_378_753,
     )

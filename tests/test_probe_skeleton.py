@@ -151,6 +151,26 @@ def test_wgt06_rotary_buffers_of_old_llamas_are_no_strays(tmp_path: Path) -> Non
     assert severities(saved(tmp_path / "model", LLAMA, lambda t: t.update(old))) == SOUND
 
 
+def test_wgt06_trained_layers_that_the_config_leaves_out(tmp_path: Path) -> None:
+    path = saved(tmp_path / "model", LLAMA)
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 1}))
+    finding = run(path)[0]["WGT06"]
+    assert finding.severity is Severity.WARN
+    assert "fewer layers than were trained" in finding.claim
+
+
+def test_wgt05_claims_nothing_of_pickles(tmp_path: Path) -> None:
+    path = saved(tmp_path / "model", LLAMA)
+    (path / "model.safetensors").rename(path / "pytorch_model.bin")
+    with pytest.raises(CannotRun, match="pickles"):
+        run(path)
+
+
+def test_wgt05_claims_nothing_beside_a_truncated_file() -> None:
+    assert "WGT02" in SKELETON.moot_after
+
+
 def test_wgt07_another_width(tmp_path: Path) -> None:
     path = saved(tmp_path / "model", LLAMA)
     config = json.loads((path / "config.json").read_text())

@@ -94,6 +94,12 @@ def test_tpl02_a_turn_is_lost(tmp_path: Path) -> None:
     assert facts(run)["template_roles"] == "system, user"
 
 
+def test_tpl02_a_template_of_nothing(tmp_path: Path) -> None:
+    run = check(tmp_path, "{{ '' }}")
+    assert found(run, "TPL02").severity is Severity.BLOCK
+    assert seen(run, "TOK02") == []
+
+
 def test_tpl02_turns_are_turned_round(tmp_path: Path) -> None:
     finding = found(check(tmp_path, CHATML.replace("in messages", "in messages | reverse")), "TPL02")
     assert finding.severity is Severity.BLOCK

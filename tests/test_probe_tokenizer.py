@@ -160,7 +160,7 @@ def test_tok05_names_a_reserve(tmp_path: Path, specials: list[str], named: str) 
 def test_tok05_a_reserve_needs_a_row(tmp_path: Path) -> None:
     core = byte_level(["<s>", "<|im_start|>", "<|im_end|>", "<q>", "<|reserved_0|>"], front=["<s>"])
     finding = found(ran(TOKENIZER, save(tmp_path, core, pad_token=None)), "TOK05")
-    assert finding.severity is Severity.WARN
+    assert "none that could serve as one" in finding.claim
 
 
 def test_tok05_a_padding_row_would_do(tmp_path: Path) -> None:
@@ -173,7 +173,8 @@ def test_tok05_a_padding_row_would_do(tmp_path: Path) -> None:
 def test_tok05_nothing_would_do(tmp_path: Path) -> None:
     core = byte_level(SPECIALS[:3], front=["<s>"])
     finding = found(ran(TOKENIZER, save(tmp_path, core, pad_token=None, config={"vocab_size": 259})), "TOK05")
-    assert finding.severity is Severity.WARN
+    assert finding.severity is Severity.NOTE
+    assert "none that could serve as one" in finding.claim
 
 
 def test_tok05_has_one(tmp_path: Path) -> None:
@@ -288,3 +289,11 @@ def test_wgt09_rows_past_the_last_token(tmp_path: Path) -> None:
 
 def test_wgt09_no_padding(tmp_path: Path) -> None:
     assert seen(ran(TOKENIZER, save(tmp_path)), "WGT09") == ["ok"]
+
+
+def test_tok01_is_not_said_of_a_tokenizer_that_needs_code(tmp_path: Path) -> None:
+    code = {"auto_map": {"AutoTokenizer": ["code.Own", None]}, "tokenizer_class": "Own"}
+    run = run_one(TOKENIZER, bench(save(tmp_path, **code)))
+    assert isinstance(run, Skipped)
+    assert run.findings == ()
+    assert "--trust-remote-code" in run.reason

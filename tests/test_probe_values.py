@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from tests.factories import SHARED, needs_assets, seed_snapshot
-from tests.shards import CONFIG, write_model
+from tests.shards import CONFIG, raw, write_model
 from wirecheck.errors import CannotRun
 from wirecheck.probe import ModelBench
 from wirecheck.probes import values
@@ -19,9 +19,13 @@ from wirecheck.schema import Finding, Level, Policy, Severity, TrainSpec, WireSp
 from wirecheck.snapshot import parse_ref, take
 
 
-def run(path: Path) -> Finding:
+def bench(path: Path) -> ModelBench:
     asked: dict[str, Any] = {"wire": WireSpec(), "train": TrainSpec(), "policy": Policy(), "seed": 0}
-    (finding,) = VALUES.run(ModelBench(**asked, side="a", snapshot=take(parse_ref(str(path)))))
+    return ModelBench(**asked, side="a", snapshot=take(parse_ref(str(path))))
+
+
+def run(path: Path) -> Finding:
+    (finding,) = VALUES.run(bench(path))
     assert isinstance(finding, Finding)
     assert finding.level is Level.EXECUTED
     return finding
@@ -72,3 +76,11 @@ def test_wgt11_finite_weights() -> None:
 def test_wgt11_claims_nothing_of_zeros(tmp_path: Path) -> None:
     with pytest.raises(CannotRun, match="all zeros"):
         run(seed_snapshot("meta-llama__Llama-3.2-1B-Instruct", tmp_path))
+
+
+def test_a_dtype_that_the_library_does_not_have_is_a_reason_to_skip(tmp_path: Path) -> None:
+    header = {"x": {"dtype": "F99", "shape": [4], "data_offsets": [0, 8]}}
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(raw(header, b"\1" * 8))
+    with pytest.raises(CannotRun, match=r"does not read model\.safetensors"):
+        list(VALUES.run(bench(tmp_path)))

@@ -220,6 +220,17 @@ def test_wgt12_quantised_mixes_are_a_note(tmp_path):
     _fires(write_gguf(tmp_path / "m.gguf", head=True), "WGT12", Severity.NOTE, "Q8_0", "F32")
 
 
+@pytest.mark.parametrize(
+    ("dtype", "beside", "fires"), [("I8", "SCB", True), ("F8_E4M3", "weight_scale", True), ("F8_E4M3", "bias", False)]
+)
+def test_wgt12_codes_and_no_word_on_their_scale(tmp_path, dtype, beside, fires):
+    shapes: Shapes = {f"model.layers.0.mlp.up_proj.{name}": (dtype, (8, 4)) for name in ("weight", beside)}
+    config = {**CONFIG, "quantization_config": {"quant_method": "fp8"}}
+    for name, fields, wanted in (("bare", CONFIG, fires), ("said", config, False)):
+        found = _findings(write_model(tmp_path / name, shapes, fields), "WGT12")
+        assert (Severity.BLOCK in {f.severity for f in found}) is wanted
+
+
 def _pin(file: str, content: bytes, subject: Any = "a") -> Pin:
     return Pin(subject=subject, file=file, sha256=hashlib.sha256(content).hexdigest())
 
@@ -253,7 +264,7 @@ def test_wgt13_of_a_file_that_is_not_on_this_disk_is_a_gap(tmp_path):
 def test_wgt14_zero_filled(tmp_path):
     folder = write_model(tmp_path)
     (folder / "model.safetensors").write_bytes(shard(LARGE, fill=b"\0"))
-    _fires(folder, "WGT14", Severity.WARN, "1 of 1 large tensors", "model.layers.0.mlp.up_proj.weight")
+    _fires(folder, "WGT14", Severity.WARN, "1 of 1 large matrices", "model.layers.0.mlp.up_proj.weight")
 
 
 @pytest.mark.parametrize("at", [0, 4095, 4096, 300_000, -1])
@@ -335,14 +346,14 @@ def test_tied_facts(tmp_path):
     headless = {name: entry for name, entry in TINY.items() if name != "lm_head.weight"}
     for name, shapes, flag, tied in (
         ("flag", TINY, True, True),
-        ("no head", headless, None, True),
-        ("head", TINY, None, False),
+        ("silent, no head", headless, None, None),
+        ("silent, head", TINY, None, None),
         ("contradiction", headless, False, False),
     ):
         config = {"vocab_size": 16} | ({} if flag is None else {"tie_word_embeddings": flag})
         facts = _facts(write_model(tmp_path / name, shapes, config))
-        assert facts["tied"] is tied, name
-        assert facts.get("head_rows") == (None if name == "contradiction" else 16), name
+        assert facts.get("tied") is tied, name
+        assert facts.get("head_rows") == (None if name in ("contradiction", "silent, no head") else 16), name
 
 
 def test_gguf_facts(tmp_path):

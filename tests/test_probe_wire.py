@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -23,8 +24,9 @@ GROUND = Ground(Level.SIMULATED, "twins", "planted step, seed 0")
 def findings(rig=None, step=joint_step):
     """Code -> findings of one check of `rig`, in their order."""
     found = {}
-    for item in check_wire(rigs.bench(), rig or rigs.rig(), step, GROUND):
-        found.setdefault(item.code, []).append(item)
+    with suppress(CannotRun):  # a check that ends as skipped keeps what it found
+        for item in check_wire(rigs.bench(), rig or rigs.rig(), step, GROUND):
+            found.setdefault(item.code, []).append(item)
     return found
 
 

@@ -57,6 +57,25 @@ def test_parse_ref_refuses(text):
     assert caught.value.next_step
 
 
+def test_a_name_past_the_systems_limit_could_not_be_looked_at():
+    with pytest.raises(ModelNotFound) as caught:
+        parse_ref("a" * 5000)
+    assert len(caught.value.message) < 200
+
+
+def test_a_link_to_a_snapshot_of_the_hubs_cache_is_that_snapshot(tmp_path):
+    repository = tmp_path / "models--org--name"
+    (repository / "blobs").mkdir(parents=True)
+    write_model(repository / "snapshots" / COMMIT)
+    shard_path = repository / "snapshots" / COMMIT / "model.safetensors"
+    shard_path.rename(repository / "blobs" / "abc")
+    shard_path.symlink_to("../../blobs/abc")
+    (tmp_path / "mine").symlink_to(repository / "snapshots" / COMMIT)
+    snapshot = _take(tmp_path / "mine")
+    assert (snapshot.ref.name, snapshot.commit) == ("org/name", COMMIT)
+    assert [file.problem for file in snapshot.weights] == [None]
+
+
 # --- folders
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -69,6 +70,15 @@ def test_an_error_has_no_address_in_memory() -> None:
     assert one("{{ raise_exception('<thing at 0x7f00deadbeef>') }}").message == "<thing at 0x…>"
 
 
+def test_half_a_surrogate_pair_is_no_text() -> None:
+    assert one("{{ '\\ud800' }}").type == "UnicodeEncodeError"
+
+
+def test_what_a_template_draws_is_the_same_on_every_run() -> None:
+    template = "{{ range(1000000) | random }} {{ range(1000000) | random }}"
+    assert one(template) == one(template)
+
+
 def test_the_clock_is_the_chats() -> None:
     template = tokenizer("{{ strftime_now('%Y-%m-%d %H:%M:%S') }}")
     turns = (("user", "Hi"),)
@@ -125,8 +135,34 @@ class Sleeper:
 def test_the_wall_clock_bounds_what_uses_no_cpu() -> None:
     import time
 
-    outcomes = render(Sleeper(lambda *_, **__: time.sleep(600)), [HI], Limits(wall_s=0.2))  # type: ignore[arg-type]
-    assert outcomes == {"hi": Hostile("wall clock", "still running after 0.2 s")}
+    with pytest.raises(CannotRun, match="too busy to tell"):
+        render(Sleeper(lambda *_, **__: time.sleep(600)), [HI], Limits(wall_s=0.2))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_child_ended_from_outside_tells_nothing_of_the_template(number: signal.Signals) -> None:
+    with pytest.raises(CannotRun, match=f"ended from outside, by {number.name}"):
+        render(Sleeper(lambda *_, **__: os.kill(os.getpid(), number)), [HI], SMALL)  # type: ignore[arg-type]
+
+
+def test_what_was_hostile_before_the_child_was_ended_stands() -> None:
+    def act(messages: Any, **_: Any) -> str:
+        if messages[0]["content"] == "first":
+            raise MemoryError
+        os.kill(os.getpid(), signal.SIGKILL)
+        return "text"
+
+    chats = [Chat(name=text, turns=(("user", text),)) for text in ("first", "second")]
+    outcomes = render(Sleeper(act), chats, Limits(memory_bytes=64 * 1024**2))  # type: ignore[arg-type]
+    assert outcomes == {"first": Hostile("memory", "more than 64 MiB")}
+
+
+def test_a_fault_of_the_child_itself_tells_nothing_of_the_template() -> None:
+    def leave(*_: Any, **__: Any) -> str:
+        raise SystemExit
+
+    with pytest.raises(CannotRun, match="exit status 1"):
+        render(Sleeper(leave), [HI], SMALL)  # type: ignore[arg-type]
 
 
 def test_the_death_of_the_child_is_a_result() -> None:

@@ -132,6 +132,26 @@ def test_kernels_a_config_asks_for_are_not_fetched(tmp_path: Path, key: str, val
         assert model.config._attn_implementation == "sdpa"
 
 
+def test_the_reason_is_told_where_the_first_line_only_announces_it(tmp_path: Path) -> None:
+    with pytest.raises(zoo.Unloadable, match="expected float, got str"):
+        config_of(tmp_path, {**LLAMA, "rms_norm_eps": "1e-6"})
+
+
+def test_a_stray_nested_config_is_passed_over(tmp_path: Path) -> None:
+    config = config_of(tmp_path, {**LLAMA, "text_config": {"hidden_size": 3}})
+    assert type(config).__name__ == "LlamaConfig"
+
+
+@needs_assets
+def test_an_adapter_beside_the_weights_is_not_laid_over_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(STORIES, tmp_path / "m", copy_function=shutil.copyfile)
+    (tmp_path / "m").chmod(0o755)
+    (tmp_path / "m" / "adapter_config.json").write_text("{}")
+    monkeypatch.setattr(zoo, "find_spec", lambda name: name == "peft")
+    with pytest.raises(CannotRun, match="adapter_config"):
+        zoo.load_weights(take(parse_ref(str(tmp_path / "m"))), dtype="float32", trust_remote_code=False)
+
+
 def test_tokenizer_that_is_missing_is_unloadable(tmp_path: Path) -> None:
     with pytest.raises(zoo.Unloadable):
         zoo.load_tokenizer(folder(tmp_path, LLAMA), trust_remote_code=False)
@@ -166,7 +186,7 @@ def test_twin_runs_and_is_frozen(tmp_path: Path, name: str) -> None:
     assert not model.training
     assert sum(p.numel() for p in parameters) < 3_000_000
     assert model.get_input_embeddings().weight.shape[0] == text.vocab_size
-    assert type(model).__name__ in zoo.architectures_by_type()[text.model_type]
+    assert type(model).__name__ in zoo.architectures_by_type()[config.model_type]
     with torch.no_grad():
         logits = model(input_ids=torch.arange(8)[None] + 5).logits
     assert torch.isfinite(logits).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import shlex
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -11,12 +12,16 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from wirecheck.errors import UsageError
+from wirecheck.expectations import KNOWN_KEYS
 from wirecheck.runner import Request
 from wirecheck.schema import Policy, TrainSpec, WireSpec
 from wirecheck.vram.gpus import find, parse_gpu
 from wirecheck.wires import WIRES
 
 SECTIONS = {"wire": WireSpec, "train": TrainSpec, "policy": Policy}
+
+MOST_SEED = 2**32 - 1
+"""Probes count on from the seed, and a generator takes 64 bits."""
 
 OPTIONS: dict[str, tuple[str, str]] = {
     "--wire": ("wire", "name"),
@@ -58,6 +63,8 @@ def read_config(path: Path) -> dict[str, dict[str, Any]]:
 
 def request(verb: str, models: Sequence[str], options: Mapping[str, Any], *, seed: int, config: Path | None) -> Request:
     """The request of one command line. `options` maps each option to its value, None where it was not given."""
+    if seed > MOST_SEED:
+        raise UsageError(f"--seed {seed}: past what a generator takes", next_step=f"give one from 0 to {MOST_SEED}")
     given = {
         option: value for option, value in options.items() if value is not None and value is not False and value != []
     }
@@ -78,6 +85,12 @@ def request(verb: str, models: Sequence[str], options: Mapping[str, Any], *, see
             f"--wire {settings.wire.name}: no wire of that name", next_step=f"use one of {', '.join(WIRES)}"
         )
     _one_model_only(verb, settings.policy)
+    for expected in settings.policy.expectations:
+        if expected.key not in KNOWN_KEYS:
+            near = difflib.get_close_matches(expected.key, KNOWN_KEYS, n=1, cutoff=0) or sorted(KNOWN_KEYS)[:1]
+            raise UsageError(
+                f"expectation {expected.key}: no probe establishes it", next_step=f"did you mean {near[0]}?"
+            )
     for gpu in settings.policy.gpus:
         find(gpu.name)
     words = ["wirecheck", verb, *models, *_words(options)]

@@ -111,24 +111,28 @@ class Trial:
         return float(f"{factor:.4g}") if fits else None
 
     def first_block_rms(self, embeds_BTD: torch.Tensor) -> float | None:
-        """RMS of the hidden state the first layer is given; None where the class has no list of layers."""
+        """RMS of the hidden state the first layer is given; None where the class has no list of layers.
+
+        It is the first list of the class that runs on text: a wrapper's vision tower stands before its layers.
+        """
         import torch
 
-        layers = next((m for m in self.model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) > 0), None)
-        if layers is None:
-            return None
-        received: list[torch.Tensor] = []
+        firsts = [m[0] for m in self.model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) > 0]
+        received: dict[torch.nn.Module, float] = {}
 
-        def look(_module: Any, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        def look(module: torch.nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
             tensors = (t for t in (*inputs, *named.values()) if isinstance(t, torch.Tensor))
-            received.extend([t for t in tensors if t.is_floating_point()][:1])
+            state = next((t for t in tensors if t.is_floating_point()), None)
+            if state is not None:
+                received.setdefault(module, rms(state))
 
-        handle = layers[0].register_forward_pre_hook(look, with_kwargs=True)
+        handles = [first.register_forward_pre_hook(look, with_kwargs=True) for first in firsts]
         try:
             self.logits(inputs_embeds=embeds_BTD)
         finally:
-            handle.remove()
-        return rms(received[0]) if received else None
+            for handle in handles:
+                handle.remove()
+        return next((received[first] for first in firsts if first in received), None)
 
     def table_rms(self) -> float:
         """RMS over all rows, summed in float32 a block at a time: the table may be gigabytes of bfloat16."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 WIDTH = 64
-"""Width of the twin's hidden state."""
+"""Width of the twin's hidden state; a model of three heads has a narrower twin."""
 HEADS = 4
 HEAD_DIM = 16
 ODD_HEAD_DIM = 24
@@ -179,10 +179,11 @@ class _Scale:
         self.small_kv = {"MHA": self.small_heads, "MQA": 1, "GQA": max(1, self.small_heads // 2)}[
             attention_class(self.heads, kv_heads)
         ]
-        self._inner = WIDTH * (first_of(fields, ("mamba_expand", "expand")) or 2)
+        self.small_width = WIDTH if WIDTH % self.small_heads == 0 else HEAD_DIM * self.small_heads
+        self._inner = self.small_width * (first_of(fields, ("mamba_expand", "expand")) or 2)
         self.head_dim = fields.get("head_dim") if isinstance(fields.get("head_dim"), int) else None
         wide = self.head_dim is not None and self.head_dim * self.heads != self.width
-        self.small_head_dim = ODD_HEAD_DIM if wide else WIDTH // self.small_heads
+        self.small_head_dim = ODD_HEAD_DIM if wide else self.small_width // self.small_heads
 
     def of(self, key: str, value: Any) -> Any:
         """The twin's value of one field."""
@@ -203,7 +204,7 @@ class _Scale:
         head_dim = self.head_dim or max(1, self.width // self.heads)
         return (
             (_LAYERS, max(len(self.layers), 1)),
-            (_WIDTHS, _round_up(value * WIDTH // self.width, 16)),
+            (_WIDTHS, _round_up(value * self.small_width // self.width, 16)),
             (("num_heads",) if has_state else (), ssm_heads),
             (_HEADS, self.small_heads),
             (("linear_num_key_heads",), max(1, self.small_heads // 2)),

@@ -1,7 +1,8 @@
 """Chat templates are programs of strangers: they are rendered in a forked child, under bounds, and never here.
 
 What the child runs is the tokenizer's own `apply_chat_template`, so that what is seen is transformers' behaviour; this
-module imports nothing of it. A child that breaks a bound is killed, and that is a result.
+module imports nothing of it. A child that breaks a bound is killed, and that is a result; that this machine ended it is
+none.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ from wirecheck.errors import CannotRun
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Bound = Literal["sandbox", "CPU time", "wall clock", "memory", "output", "recursion", "size", "death"]
+Bound = Literal["sandbox", "CPU time", "memory", "output", "recursion", "size", "death"]
+Stopped = Literal["output", "wall clock"]
 
 _PARALLELISM = "TOKENIZERS_PARALLELISM"
 _RENDERER = "transformers.utils.chat_template_utils"
@@ -39,6 +41,10 @@ _TEMPLATE_FILE = ("<template>", "<unknown>")
 """The file names under which jinja runs a template that came as a string."""
 _MAX_MESSAGE = 200
 _POLL_S = 0.5
+_OUT_OF_MEMORY = 3
+"""Exit status of a child that met its memory bound outside of a template."""
+_OWN_DEATHS = ("SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV", "SIGXFSZ")
+"""Signals that a process brings upon itself; any other comes from outside, as from a kernel short of memory."""
 _CHUNK = 1 << 16
 
 
@@ -105,7 +111,8 @@ def render(
 ) -> dict[str, Outcome]:
     """Every chat's outcome by its name, in order; chats after one whose child had to be killed are absent.
 
-    Raises CannotRun on a platform without fork.
+    Raises CannotRun on a platform without fork, and where this machine and not the template ended the rendering: past
+    the wall clock with CPU time to spare, by a signal from outside, by a fault of the child itself.
     """
     if not hasattr(os, "fork"):
         raise CannotRun("a chat template is rendered in a forked child, which this platform does not have")
@@ -116,15 +123,24 @@ def render(
         if pid == 0:
             _child(tokenizer, chats, limits, writer)
     os.close(writer)
-    answer, killed = bytearray(), None
+    answer, stopped = bytearray(), None
     try:
-        killed = _listen(reader, answer, limits, len(chats))
+        stopped = _listen(reader, answer, limits, len(chats))
     finally:
         os.close(reader)
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
         _, status = os.waitpid(pid, 0)
-    return _outcomes(bytes(answer), chats, killed or _bound_of(status), limits)
+    outcomes = _answered(bytes(answer), chats)
+    if len(outcomes) < len(chats) and not any(isinstance(outcome, Hostile) for outcome in outcomes.values()):
+        if stopped == "wall clock":
+            raise CannotRun(
+                f"a chat was still being rendered after {limits.wall_s:g} s, with less than {limits.cpu_s} s of CPU "
+                "time used: this machine is too busy to tell"
+            )
+        broken = stopped or _bound_of(status)
+        outcomes[chats[len(outcomes)].name] = Hostile(broken, _why(broken, limits))
+    return outcomes
 
 
 # ---------------------------------------------------------------------------------------------- in this process
@@ -146,8 +162,8 @@ def _quiet_fork() -> Iterator[None]:
             os.environ[_PARALLELISM] = before
 
 
-def _listen(reader: int, answer: bytearray, limits: Limits, num_chats: int) -> Bound | None:
-    """Collects the child's lines until it closes the pipe; the bound it broke, when it has to be stopped."""
+def _listen(reader: int, answer: bytearray, limits: Limits, num_chats: int) -> Stopped | None:
+    """Collects the child's lines until it closes the pipe; why it has to be stopped, where it has to."""
     deadline = time.monotonic() + limits.wall_s
     most = (num_chats + 1) * (limits.output_chars * 16 + _CHUNK)
     while (left := deadline - time.monotonic()) > 0:
@@ -162,23 +178,32 @@ def _listen(reader: int, answer: bytearray, limits: Limits, num_chats: int) -> B
     return "wall clock"
 
 
-def _bound_of(status: int) -> Bound | None:
-    """The bound a child broke, read from how it ended; None for a child that came to its end."""
-    if os.WIFEXITED(status) and os.WEXITSTATUS(status) == 0:
-        return None
-    return "CPU time" if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU else "death"
+def _bound_of(status: int) -> Bound:
+    """The bound that a child broke which gave less than an answer. Raises CannotRun where it broke none."""
+    if os.WIFEXITED(status):
+        match os.WEXITSTATUS(status):
+            case 0:
+                return "death"  # what it wrote is no answer
+            case code if code == _OUT_OF_MEMORY:
+                return "memory"
+            case code:
+                raise CannotRun(f"the process that renders chat templates failed, with exit status {code}")
+    name = signal.Signals(os.WTERMSIG(status)).name
+    if name == "SIGXCPU":
+        return "CPU time"
+    if name in _OWN_DEATHS:
+        return "death"
+    raise CannotRun(f"the process that renders chat templates was ended from outside, by {name}")
 
 
-def _outcomes(answer: bytes, chats: Sequence[Chat], broken: Bound | None, limits: Limits) -> dict[str, Outcome]:
+def _answered(answer: bytes, chats: Sequence[Chat]) -> dict[str, Outcome]:
+    """The outcomes that the child wrote down, up to the first that is none."""
     outcomes: dict[str, Outcome] = {}
     for chat, line in zip(chats, answer.split(b"\n"), strict=False):
         try:
             outcomes[chat.name] = _read(line)
         except (ValueError, KeyError, TypeError):
-            broken = broken or "death"
             break
-    if broken and len(outcomes) < len(chats):
-        outcomes[chats[len(outcomes)].name] = Hostile(broken, _why(broken, limits))
     return outcomes
 
 
@@ -199,10 +224,10 @@ def _why(bound: Bound, limits: Limits) -> str:
     match bound:
         case "CPU time":
             return f"still running after {limits.cpu_s} s of CPU time"
-        case "wall clock":
-            return f"still running after {limits.wall_s:g} s"
         case "output":
             return f"more than {limits.output_chars:,} characters"
+        case "memory":
+            return f"more than {limits.memory_bytes // 1024**2:,} MiB"
         case _:
             return "the rendering process died"
 
@@ -220,6 +245,8 @@ def _child(tokenizer: PreTrainedTokenizerBase, chats: Sequence[Chat], limits: Li
             while line:
                 line = line[os.write(writer, line) :]
         code = 0
+    except MemoryError:
+        code = _OUT_OF_MEMORY
     except BaseException:  # noqa: BLE001  # the parent's stack is below: nothing may pass
         code = 1
     finally:
@@ -265,7 +292,7 @@ def _of_error(error: Exception, limits: Limits) -> Outcome:
         case "_TooLong":
             return Hostile("output", _why("output", limits))
         case "MemoryError":
-            return Hostile("memory", f"more than {limits.memory_bytes // 1024**2:,} MiB")
+            return Hostile("memory", _why("memory", limits))
         case "RecursionError":
             return Hostile("recursion", "no end of it")
         case "SecurityError":

@@ -195,20 +195,42 @@ def twin(config: PretrainedConfig, *, seed: int) -> Twin:
     import torch
 
     text = text_config(config)
+    whole = config if _is_wrapped(config, text) else text
     try:
         small = shrink(text.to_dict())
+        fields = small.fields if whole is text else _around(whole, text, small.fields)
         with quiet():
-            tiny = type(text).from_dict(small.fields)
+            tiny = type(whole).from_dict(fields)
     except Exception as error:  # a config class may refuse a size with any error
-        raise CannotRun(f"no twin of {type(text).__name__} can be made: {_one_line(error)}") from error
-    needed = sum(p.numel() for p in _build(tiny, device="meta").parameters()) * 4
+        raise CannotRun(f"no twin of {type(whole).__name__} can be made: {_one_line(error)}") from error
+    hollow = _build(tiny, device="meta")
+    needed = sum(tensor.numel() * tensor.itemsize for tensor in (*hollow.parameters(), *hollow.buffers()))
     if needed > TWIN_BYTES:
-        raise CannotRun(f"the twin of {type(text).__name__} would still take {needed} bytes")
+        raise CannotRun(f"the twin of {type(whole).__name__} would still take {needed} bytes")
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         model = _build(tiny, device="cpu")
     _spread(model, seed)
-    return Twin(_still(model), small.kept, small.changed)
+    plain = ("quantization_config left out",) if _quantization(config) else ()
+    return Twin(_still(model), small.kept, small.changed + plain)
+
+
+def _is_wrapped(config: PretrainedConfig, text: PretrainedConfig) -> bool:
+    """Whether the class that runs is not the text model's own, but one around it."""
+    classes = _transformers().AutoModelForCausalLM._model_mapping
+    return text is not config and classes.get(type(config), None) is not classes.get(type(text), None)
+
+
+def _around(config: PretrainedConfig, text: PretrainedConfig, small_text: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a wrapper's config, with its text config made small already and the others' made small here."""
+    fields: dict[str, Any] = config.to_dict()
+    fields.pop("quantization_config", None)
+    for key, value in fields.items():
+        if getattr(config, key, None) is text:
+            fields[key] = small_text
+        elif key.endswith("_config") and isinstance(value, dict):
+            fields[key] = shrink(value).fields
+    return fields
 
 
 def text_config(config: PretrainedConfig) -> PretrainedConfig:

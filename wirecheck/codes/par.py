@@ -52,7 +52,7 @@ PAR: tuple[Code, ...] = (
         family="PAR",
         severity=Severity.NOTE,
         level=Level.INSPECTED,
-        sentence="Both sides of the pair are one commit of one model.",
+        sentence="Both sides of the pair are one model: one commit, or the same metadata and tensor headers.",
         remedy="Name another model if a pair of different models was meant.",
         reference=None,
     ),

@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING
 
 from wirecheck.embedding_trial import POSITIONS, ROWS, SAME, SLACK, Trial, gap, rms, rounding_step, tolerance
 from wirecheck.errors import CannotRun
+from wirecheck.geometry import read_geometry
+from wirecheck.limits import one_line, within_means
 from wirecheck.probe import ModelBench, Probe, Yielded
+from wirecheck.quantization import read_quantization
 from wirecheck.schema import Evidence, Level, Scalar, Severity
 
 if TYPE_CHECKING:
@@ -25,7 +28,17 @@ _REFUSALS = (
     *(KeyError, IndexError, AssertionError),
 )
 """What a forward raises that does not take its input; anything else is a crash."""
+_UNLOADED = (
+    "Load the model by itself (`AutoModelForCausalLM.from_pretrained`) and mend what it raises: fetch the files anew, "
+    "or install the transformers release that wrote them."
+)
+_TWO_WAYS = (
+    "Use a checkpoint trained from left to right; one trained to attend both ways (`use_bidirectional_attention`, "
+    "`is_causal`) is an encoder, whose next-token loss sees the answer."
+)
 _FED = "model(inputs_embeds=embed(ids))"
+_LEAK = 1e-3
+"""Part of the last position's change that earlier ones may show beside rounding: experts are batched by position."""
 
 
 @dataclass
@@ -50,30 +63,52 @@ def _on_twin(bench: ModelBench) -> Iterator[Yielded]:
     twin = bench.twin
     about = (("kept of the model", "; ".join(twin.kept)), ("made smaller", "; ".join(twin.changed)))
     yield from check(bench, twin.model, Level.SIMULATED, f"twin forward, seed {bench.seed}", about)
+    raw = bench.snapshot.read_json("config.json")
+    quantized = read_quantization(raw, read_geometry(raw).nested)
+    if quantized is not None and quantized.backward == "depends":
+        raise CannotRun(
+            f"the twin is not quantized: whether the gradient passes the {quantized.method} layers is not shown"
+        )
 
 
 def _on_weights(bench: ModelBench) -> Iterator[Yielded]:
-    yield from check(bench, bench.weights, Level.EXECUTED, f"forward of the real weights in {bench.train.dtype}")
+    from wirecheck import zoo
+
+    dtype = bench.train.dtype
+    try:
+        model = bench.weights
+    except zoo.WeightsRefused as error:
+        source = f"load of the real weights in {dtype}"
+        seen = Evidence(level=Level.EXECUTED, source=source, observed=error.reason, expected="a model")
+        claim = "The weights are on this disk, and transformers does not load them: nothing can be fed to the model."
+        yield bench.found("EMB01", claim, seen, remedy=_UNLOADED)
+        return
+    yield from check(bench, model, Level.EXECUTED, f"forward of the real weights in {dtype}")
 
 
 def check(
     bench: ModelBench, model: PreTrainedModel, level: Level, words: str, about: tuple[tuple[str, str], ...] = ()
 ) -> Iterator[Yielded]:
-    """EMB01, EMB02, CFG10, EMB03, EMB05, EMB10 on one model. Stops where nothing more can be asked of it.
+    """EMB01, EMB02, CFG10, EMB03, CFG03, EMB05, EMB10 on one model. Stops where nothing more can be asked of it.
 
-    `about` says what was run, in (what, words), and stands in the evidence once.
+    `about` says what was run, in (what, words), and stands in the evidence once. CannotRun where the machine fails.
     """
-    import torch
-
     from wirecheck import zoo
 
-    case = _Case(bench, Trial(model, bench.seed, zoo.quiet), level, words)
-    trial = case.trial
+    with within_means():
+        yield from _checks(_Case(bench, Trial(model, bench.seed, zoo.quiet), level, words), about)
+
+
+def _checks(case: _Case, about: tuple[tuple[str, str], ...]) -> Iterator[Yielded]:
+    import torch
+
+    bench, trial = case.bench, case.trial
     with torch.no_grad():
         try:
             by_ids_BTV = trial.logits(input_ids=trial.ids_BT)
         except _REFUSALS as error:
-            raise CannotRun(f"{case.name} does not run on token ids either: {_first_line(error)}") from error
+            yield _runs_on_nothing(case, error)
+            return
         embeds_BTD = trial.embed()
         try:
             by_embeds_BTV = trial.logits(inputs_embeds=embeds_BTD)
@@ -90,10 +125,19 @@ def check(
             yield from _scale(case, embeds_BTD)
 
 
+def _runs_on_nothing(case: _Case, error: Exception) -> Yielded:
+    """EMB01 of real weights that take no ids either. CannotRun of a twin: its sizes may be to blame."""
+    if case.level is not Level.EXECUTED or getattr(case.trial.model.config, "quantization_config", None):
+        raise CannotRun(f"{case.name} does not run on token ids either: {one_line(error)}") from error
+    kind = type(error).__name__
+    claim = f"{case.name} raises {kind} on its real weights, given token ids, before any embeds: {one_line(error)}"
+    return case.bench.found("EMB01", claim, case.seen("model(input_ids=ids)", kind, "runs"), remedy=_UNLOADED)
+
+
 def _refused(case: _Case, error: Exception, by_ids_BTV: torch.Tensor) -> Iterator[Yielded]:
     """EMB01 fires; CFG10 too, where what is missing are the ids."""
     kind = type(error).__name__
-    claim = f"{case.name} raises {kind} when given inputs_embeds: {_first_line(error)}"
+    claim = f"{case.name} raises {kind} when given inputs_embeds: {one_line(error)}"
     yield case.bench.found("EMB01", claim, case.seen(_FED, kind, "runs"))
     if case.trial.id_leak() > tolerance(by_ids_BTV):
         yield _second_way(case, by_ids_BTV)
@@ -120,7 +164,7 @@ def _parity(case: _Case, by_ids_BTV: torch.Tensor, by_embeds_BTV: torch.Tensor) 
 
 
 def _perturbed(case: _Case, embeds_BTD: torch.Tensor, plain_BTV: torch.Tensor) -> Generator[Yielded, None, bool]:
-    """CFG10 and EMB03: vectors outside the table are taken (returned), are used, and nothing beside them decides."""
+    """CFG10, EMB03 and CFG03: vectors outside the table are taken (returned), are used, by later positions alone."""
     bench, name = case.bench, case.name
     try:
         moved_BTV = case.trial.logits(inputs_embeds=case.trial.nudged(embeds_BTD))
@@ -131,15 +175,23 @@ def _perturbed(case: _Case, embeds_BTD: torch.Tensor, plain_BTV: torch.Tensor) -
         return False
     yield _second_way(case, plain_BTV)
     change, earlier = gap(plain_BTV[:, -1], moved_BTV[:, -1]), gap(plain_BTV[:, :-1], moved_BTV[:, :-1])
-    evidence = (
-        case.seen("largest change of the last position's logits, its vector perturbed", f"{change:.3g}", "above 0"),
-        case.seen("largest change of earlier positions' logits", f"{earlier:.3g}", "0 in a causal model"),
-    )
+    seen = case.seen("largest change of the last position's logits, its vector perturbed", f"{change:.3g}", "above 0")
     if change > rounding_step(plain_BTV):
-        yield bench.ok("EMB03", f"{name} gives other logits for other embeds.", *evidence)
+        yield bench.ok("EMB03", f"{name} gives other logits for other embeds.", seen)
     else:
-        yield bench.found("EMB03", f"{name} gives the same logits whatever the embeds.", *evidence)
+        yield bench.found("EMB03", f"{name} gives the same logits whatever the embeds.", seen)
+    yield _causal(case, earlier, max(tolerance(plain_BTV), _LEAK * change))
     return True
+
+
+def _causal(case: _Case, earlier: float, allowed: float) -> Yielded:
+    """CFG03: logits do not depend on vectors after them."""
+    what = "largest change of earlier positions' logits, the last vector perturbed"
+    seen = case.seen(what, f"{earlier:.3g}", f"at most {allowed:.2g}; 0 in a causal model")
+    if earlier > allowed:
+        claim = f"{case.name} attends both ways: another last vector changes the logits of earlier positions."
+        return case.bench.found("CFG03", claim, seen, remedy=_TWO_WAYS)
+    return case.bench.ok("CFG03", f"{case.name} reads from left to right: no logits depend on a later vector.", seen)
 
 
 def _second_way(case: _Case, plain_BTV: torch.Tensor) -> Yielded:
@@ -161,7 +213,7 @@ def _gradient(case: _Case, embeds_BTD: torch.Tensor) -> Yielded:
     try:
         grad_BTD = case.trial.gradient(embeds_BTD)
     except RuntimeError as error:
-        claim = f"No gradient comes back from {name} to inputs_embeds: backward raises {_first_line(error)}"
+        claim = f"No gradient comes back from {name} to inputs_embeds: backward raises {one_line(error)}"
         return bench.found("EMB05", claim, case.seen(what, "raises", expected))
     if grad_BTD is None:
         claim = f"No gradient comes back from {name} to inputs_embeds."
@@ -222,12 +274,8 @@ def _law(case: _Case, factor: float | None) -> tuple[str, float | None]:
     return f" (the root of the twin's width; {root:g} at the model's {width})", root
 
 
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")[:200]
-
-
 _QUESTION = "Does {} do with inputs_embeds what it does with token ids, and does the gradient come back?"
-_CODES = ("EMB01", "EMB02", "EMB03", "EMB05", "EMB10", "CFG10")
+_CODES = ("CFG03", "CFG10", "EMB01", "EMB02", "EMB03", "EMB05", "EMB10")
 _CONFIG_BLOCKS = ("CFG01", "CFG02", "CFG03", "CFG05")
 _WEIGHT_BLOCKS = ("WGT01", "WGT02", "WGT03", "WGT04", "WGT05", "WGT07", "WGT08", "WGT11")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from wirecheck.errors import CannotRun
 from wirecheck.expectations import compare
 from wirecheck.probe import ModelBench, Probe, Yielded
 from wirecheck.schema import Evidence, Level
@@ -14,11 +15,17 @@ def _run(bench: ModelBench) -> Iterator[Yielded]:
     if not asked:
         none = Evidence(level=Level.INSPECTED, source="expectations of this run's policy", observed=0)
         yield bench.ok("CFG11", "No expectation was written down for this model.", none)
-    for comparison in compare(asked, bench.facts):
+    comparisons = compare(asked, bench.facts)
+    for comparison in comparisons:
+        if comparison.open is not None:
+            continue  # the run ends as skipped for these
         if comparison.holds:
             yield bench.ok("CFG11", comparison.claim, comparison.evidence)
         else:
             yield bench.found("CFG11", comparison.claim, comparison.evidence, remedy=comparison.remedy)
+    missing = ", ".join(comparison.open for comparison in comparisons if comparison.open is not None)
+    if missing:
+        raise CannotRun(f"no probe of this run established {missing}")
 
 
 EXPECTATIONS = Probe(

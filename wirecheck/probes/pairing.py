@@ -51,7 +51,7 @@ def _hidden(bench: PairBench) -> Iterator[Yielded]:
     seen = [_seen(bench, side, "hidden_size") for side in ("a", "b")]
     for side, count in zip(("a", "b"), counts, strict=True):
         seen.append(Evidence(level=Level.INSPECTED, source=f"{source}, adapter {side}", observed=count.adapter))
-        yield bench.fact(f"adapter_parameters_{side}", count.adapter, Level.INSPECTED, source)
+        yield bench.fact(f"adapter_{side}_parameters", count.adapter, Level.INSPECTED, source)
     yield bench.fact("encoder_parameters", counts[0].encoder, Level.INSPECTED, source)
     adapters = (
         f"adapters of {counts[0].adapter:,} and {counts[1].adapter:,} parameters project latent width {width} to them"
@@ -135,7 +135,9 @@ def _commits(bench: PairBench) -> Iterator[Yielded]:
         for model in _sides(bench)
     ]
     if bench.a.snapshot.commit == bench.b.snapshot.commit:
-        yield bench.found("PAR05", "Both sides are the same bytes: one model wired to itself.", *seen)
+        kinds = {bench.a.snapshot.ref.kind, bench.b.snapshot.ref.kind}
+        same = "are one commit" if kinds == {"hub"} else "have the same metadata and tensor headers"
+        yield bench.found("PAR05", f"Both sides {same}: one model wired to itself.", *seen)
     else:
         yield bench.ok("PAR05", "The two sides are different models.", *seen)
 

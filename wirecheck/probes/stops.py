@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,8 @@ class Stops:
     tokenizer: frozenset[int]
     unread: str = ""
     """Why generation_config.json cannot be read, where it is there and cannot."""
+    fatal: bool = False
+    """Whether transformers loads no model beside it: it is JSON, and no object. What is not JSON it passes over."""
 
     @property
     def used(self) -> frozenset[int]:
@@ -48,7 +51,8 @@ def read_stops(bench: ModelBench) -> Stops:
         config = ids_of(getattr(bench.config, "eos_token_id", None))
         return Stops(config, None, ids_of(eos))
     generation, unread = _in_generation_config(bench.snapshot)
-    return Stops(_in_config(bench.snapshot), generation, ids_of(eos), unread)
+    fatal = bool(unread) and _is_json(bench.snapshot)
+    return Stops(_in_config(bench.snapshot), generation, ids_of(eos), unread, fatal)
 
 
 def stops_source(bench: ModelBench, stops: Stops) -> str:
@@ -65,8 +69,7 @@ def compare_stops(bench: ModelBench, stops: Stops, turn_end: int | None) -> Iter
     needed = stops.tokenizer | (frozenset() if turn_end is None else {turn_end})
     missing, used = needed - stops.used, show_ids(stops.used)
     if stops.unread:
-        # transformers takes a file that is not JSON for absent; one that is JSON and no object, it fails on.
-        so = f"generation goes by {CONFIG} alone" if stops.ignored else "transformers fails on it with the weights"
+        so = "transformers loads no model beside it" if stops.fatal else f"generation goes by {CONFIG} alone"
         claim = f"{GENERATION} cannot be read, and {so}: {stops.unread}."
         yield bench.found("CFG09", claim, saw(bench.snapshot.source(GENERATION), stops.unread, "a JSON object"))
     if not stops.used and not missing:
@@ -107,6 +110,14 @@ def _in_config(snapshot: Snapshot) -> frozenset[int]:
     text = config.get("text_config")
     nested = text.get("eos_token_id") if isinstance(text, dict) else None
     return ids_of(config.get("eos_token_id")) or ids_of(nested)
+
+
+def _is_json(snapshot: Snapshot) -> bool:
+    try:
+        json.loads(snapshot.read_text(GENERATION))
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _in_generation_config(snapshot: Snapshot) -> tuple[frozenset[int] | None, str]:

@@ -153,7 +153,8 @@ def _no_pad(subject: Vocabulary) -> Iterator[Yielded]:
         )
         yield bench.found("TOK05", claim, evidence, severity=Severity.NOTE)
     else:
-        yield bench.found("TOK05", "The tokenizer has no pad token, and none that could serve as one.", evidence)
+        claim = f"The tokenizer has no pad token, and none that could serve as one: {_NO_PAD_NEEDED}."
+        yield bench.found("TOK05", claim, evidence, severity=Severity.NOTE)
 
 
 def _spare(subject: Vocabulary) -> int | None:

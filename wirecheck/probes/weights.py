@@ -289,13 +289,13 @@ def _zeros(bench: ModelBench) -> Iterator[Yielded]:
     large = Counter(path for path, _ in large_tensors(snapshot))
     zero = zero_filled(snapshot)
     if zero:
-        claim = f"{len(zero)} of {large.total()} large tensors are all zeros: {_names(zero)}."
+        claim = f"{len(zero)} of {large.total()} large matrices are all zeros: {_names(zero)}."
         seen = (_tensor_seen(snapshot, name, "every byte is zero") for name in zero[:_NAMED])
         yield bench.found("WGT14", claim, *seen)
     elif large:
-        looked = [(file.name, large[file.path]) for file in snapshot.weights if file.path in large]
-        files = (_seen(snapshot, name, f"{number} large tensors read, none all zeros") for name, number in looked)
-        yield bench.ok("WGT14", f"None of the {large.total()} largest tensors is all zeros.", *files)
+        names = {file.path: file.name for file in snapshot.weights}
+        files = (_seen(snapshot, names[path], f"{n} matrices read, none all zeros") for path, n in large.items())
+        yield bench.ok("WGT14", f"None of the {large.total()} largest matrices is all zeros.", *files)
 
 
 def _facts(bench: ModelBench) -> Iterator[Yielded]:

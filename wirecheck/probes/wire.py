@@ -215,6 +215,8 @@ def _check(bench: PairBench, models: Models, ground: Ground) -> Iterator[Yielded
         made = Evidence(level=Level.SIMULATED, source=f"making the {failure.part}", observed=failure.message)
         yield bench.found("WIR01", f"The wire cannot be made: its part `{failure.part}` fails.", made)
         return
+    except MemoryError as error:
+        raise CannotRun(str(error)) from error
     yield from _facts(bench, rig, ground)
     try:
         yield from check_wire(bench, rig, STEPS[bench.train.resident], ground)
@@ -277,7 +279,7 @@ def _figure(value: float) -> float | str:
 
 
 CODES = ("WIR01", "WIR02", "WIR03", "WIR04", "WIR06", "WIR07", "WIR11")
-MOOT_AFTER = ("CFG10", "TOK01", "EMB01")
+MOOT_AFTER = ("CFG08", "CFG10", "TOK01", "EMB01")
 
 WIRE_TWIN = Probe(
     name="wire-twin",

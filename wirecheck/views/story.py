@@ -57,7 +57,7 @@ def sentence(result: PairResult) -> str:
     """The verdict in one sentence."""
     verdict, whole = result.verdict, names(result)
     what = "can be wired as asked" if result.b else "can take part in this wire"
-    proven = f"proven up to “{verdict.strength}”" if verdict.strength else "nothing is settled yet"
+    proven = f"proven up to “{verdict.strength}”" if verdict.strength else "no rung is free of gaps"
     if result.status != "finished":
         return f"{whole}: the check was {result.status} and not finished, so nothing is certified."
     match verdict.outcome:
