@@ -16,6 +16,7 @@ from wirecheck.schema import Fact, Level, Ran, Severity, TrainSpec, WireSpec
 from wirecheck.wires import parameter_count
 from wirecheck.wires.adapter import Adapter
 from wirecheck.wires.checks import TWO_SOURCES
+from wirecheck.wires import WIRES
 from wirecheck.wires.step import STEPS, encode, joint_step, sequence, soft_tokens
 
 GROUND = Ground(Level.SIMULATED, "twins", "planted step, seed 0")
@@ -118,6 +119,20 @@ def test_too_little_memory_is_a_skip_with_its_reason(monkeypatch):
     monkeypatch.setitem(STEPS, "joint", starved)
     with pytest.raises(CannotRun, match="not enough memory on this machine for step"):
         list(WIRE_TWIN.run(rigs.bench()))
+
+
+def test_a_wire_too_wide_for_this_machine_is_a_skip_with_its_reason(monkeypatch):
+    def starved(spec, seed):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    monkeypatch.setitem(WIRES, "bytes", replace(WIRES["bytes"], encoder=starved))
+    with pytest.raises(CannotRun, match="not enough memory on this machine for encoder"):
+        list(WIRE_TWIN.run(rigs.bench()))
+
+
+@pytest.mark.parametrize("probe", [WIRE_TWIN, WIRE_WEIGHTS])
+def test_no_step_is_run_that_is_longer_than_a_model_bears(probe):
+    assert "CFG08" in probe.moot_after
 
 
 # --- WIR01
