@@ -81,3 +81,12 @@ def test_a_line_says_how_the_probe_ended():
         "crashed",
     ]
     assert isinstance(pair_result().runs[0], Ran)
+
+
+@pytest.mark.parametrize("width", [60, 160])
+def test_the_figures_of_both_models_are_shown(width):
+    result = pair_result()
+    text = squeezed(shown(result, width))
+    for row in story.figures(result):
+        assert f"{row.label} {' '.join(row.values)}" in text
+    assert "hidden size 64" in text

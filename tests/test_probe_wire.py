@@ -13,10 +13,9 @@ from wirecheck.errors import CannotRun
 from wirecheck.probes.wire import WIRE_TWIN, WIRE_WEIGHTS, Ground, check_wire
 from wirecheck.runner import run_one
 from wirecheck.schema import Fact, Level, Ran, Severity, TrainSpec, WireSpec
-from wirecheck.wires import parameter_count
+from wirecheck.wires import WIRES, parameter_count
 from wirecheck.wires.adapter import Adapter
 from wirecheck.wires.checks import TWO_SOURCES
-from wirecheck.wires import WIRES
 from wirecheck.wires.step import STEPS, encode, joint_step, sequence, soft_tokens
 
 GROUND = Ground(Level.SIMULATED, "twins", "planted step, seed 0")

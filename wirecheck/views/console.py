@@ -21,6 +21,7 @@ TITLE = {Severity.BLOCK: "Blocks", Severity.WARN: "Warnings", Severity.NOTE: "No
 def show(result: PairResult, console: Console) -> None:
     """Print the whole result; `ok` findings are counted, not listed."""
     console.print(_panel(result))
+    console.print(_models(result))
     for severity, title in TITLE.items():
         own = [finding for finding in result.findings if finding.severity is severity]
         if own:
@@ -56,6 +57,17 @@ def _panel(result: PairResult) -> RenderableType:
         lines.extend(Text(f"  {fit.gpu} x{fit.count}: {fit.outcome}") for fit in result.memory.fits)
     title = Text(str(result.verdict.outcome).upper(), style=f"bold {colour}")
     return Panel(Group(*lines), title=title, title_align="left", border_style=colour, box=box.ROUNDED)
+
+
+def _models(result: PairResult) -> RenderableType:
+    """The figures of the models side by side; their rungs and sources stand in the reports and the JSON."""
+    table = Table(box=box.SIMPLE, pad_edge=False, padding=(0, 1), header_style="bold")
+    table.add_column("")
+    for letter, model in story.sides(result):
+        table.add_column(Text(f"{letter}: {visible(model.name)}"), overflow="fold")
+    for row in story.figures(result):
+        table.add_row(Text(row.label, style="dim"), *(Text(value) for value in row.values))
+    return table
 
 
 def _finding(finding: Finding) -> RenderableType:
