@@ -327,3 +327,13 @@ def test_cfg09_where_generation_stops(tmp_path: Path, changes: dict[str, Any], s
 def test_cfg09_names_what_is_missed(tmp_path: Path) -> None:
     claim = found(check(tmp_path, CHATML, generation={"eos_token_id": 256}), "CFG09").claim
     assert claim == "Generation stops at 256, by generation_config.json, and not at the tokenizer's EOS, 258."
+
+
+def test_cfg09_a_generation_config_that_cannot_be_read(tmp_path: Path) -> None:
+    folder = save(tmp_path)
+    (folder / "generation_config.json").write_text("[[[")
+    run = ran(TEMPLATE, folder)
+    assert seen(run, "CFG09") == ["warn", "ok"]
+    unread, same = (f.claim for f in run.findings if f.code == "CFG09")
+    assert unread.startswith("generation_config.json cannot be read, and generation goes by config.json alone")
+    assert same.startswith("Config and tokenizer name the same stop")
