@@ -7,6 +7,7 @@ yielded before is kept in all three.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -57,7 +58,7 @@ class Probe:
 
 
 @dataclass
-class _Bench:
+class _Bench(ABC):
     """What every probe gets: what the user asked for, and the way to write down what it saw."""
 
     wire: WireSpec
@@ -66,8 +67,9 @@ class _Bench:
     seed: int
 
     @property
+    @abstractmethod
     def subject(self) -> Subject:
-        raise NotImplementedError
+        """Whom findings made on this bench speak of."""
 
     def found(
         self,
