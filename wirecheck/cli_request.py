@@ -18,8 +18,6 @@ from wirecheck.schema import Policy, TrainSpec, WireSpec
 from wirecheck.vram.gpus import find, parse_gpu
 from wirecheck.wires import WIRES
 
-SECTIONS = {"wire": WireSpec, "train": TrainSpec, "policy": Policy}
-
 MOST_SEED = 2**32 - 1
 """Probes count on from the seed, and a generator takes 64 bits."""
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from wirecheck.geometry import shown
-from wirecheck.schema import Evidence, Expectation, Fact, Level, Scalar
+from wirecheck.schema import Evidence, Expectation, Fact, Level, Scalar, strongest
 
 KNOWN_KEYS: frozenset[str] = frozenset(
     (
@@ -47,12 +47,10 @@ def compare(expectations: Iterable[Expectation], facts: Iterable[Fact]) -> tuple
 
 
 def _compare(expectation: Expectation, facts: tuple[Fact, ...]) -> Comparison:
-    of_subject = [fact for fact in facts if fact.subject == expectation.subject]
-    named = [fact for fact in of_subject if fact.key == expectation.key]
-    fact = max(named, key=lambda found: found.level.rank, default=None)
+    fact = strongest(facts, expectation.subject, expectation.key)
     expected = shown(expectation.value)
     if fact is None:
-        keys = ", ".join(sorted({found.key for found in of_subject})) or "nothing"
+        keys = ", ".join(sorted({found.key for found in facts if found.subject == expectation.subject})) or "nothing"
         known = expectation.key if expectation.key in KNOWN_KEYS else None
         claim = f"{expectation.key} was expected to be {expected}, and no probe established it."
         seen = Evidence(level=Level.INSPECTED, source="facts of this run", observed=None, expected=expectation.value)
@@ -61,10 +59,7 @@ def _compare(expectation: Expectation, facts: tuple[Fact, ...]) -> Comparison:
     holds = same(fact.value, expectation.value)
     found = shown(fact.value)
     claim = f"{fact.key} is {found}, as expected." if holds else f"{fact.key} is {found}, not {expected} as expected."
-    # What a config declares was still read from its bytes: the claim is about the value that stands there.
-    level = max(fact.level, Level.INSPECTED, key=lambda rung: rung.rank)
-    seen = Evidence(level=level, source=fact.source, observed=fact.value, expected=expectation.value)
-    return Comparison(holds=holds, claim=claim, evidence=seen)
+    return Comparison(holds=holds, claim=claim, evidence=fact.evidence(expectation.value))
 
 
 def same(found: Scalar, expected: Scalar) -> bool:

@@ -26,6 +26,7 @@ from wirecheck.schema import (
     Subject,
     TrainSpec,
     WireSpec,
+    strongest,
 )
 from wirecheck.snapshot import Snapshot
 
@@ -168,6 +169,5 @@ class PairBench(_Bench):
 
     def value(self, side: Literal["a", "b"], key: str) -> Scalar:
         """The strongest established value of a model's fact; None where no probe established it."""
-        named = [f for f in self.facts if f.subject == side and f.key == key]
-        strongest = max(named, key=lambda f: f.level.rank, default=None)
-        return None if strongest is None else strongest.value
+        found = strongest(self.facts, side, key)
+        return None if found is None else found.value

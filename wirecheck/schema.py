@@ -5,6 +5,7 @@ The JSON on disk is the dump of one `PairResult`; views read nothing else.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
@@ -118,6 +119,17 @@ class Fact(Record):
     value: Scalar
     level: Level
     source: str = Field(min_length=1)
+
+    def evidence(self, expected: Scalar = None) -> Evidence:
+        """Evidence that this value stands where it was read: what a config declares was read from its bytes."""
+        level = max(self.level, Level.INSPECTED, key=lambda rung: rung.rank)
+        return Evidence(level=level, source=self.source, observed=self.value, expected=expected)
+
+
+def strongest(facts: Iterable[Fact], subject: Subject, key: str) -> Fact | None:
+    """The fact of that subject and name on the highest rung, the first among equals; None where there is none."""
+    named = (fact for fact in facts if fact.subject == subject and fact.key == key)
+    return max(named, key=lambda fact: fact.level.rank, default=None)
 
 
 class ProbeError(Record):
@@ -372,5 +384,4 @@ class PairResult(Record):
 
     def fact(self, subject: Subject, key: str) -> Fact | None:
         """The strongest fact of that name, the first among equals; None when no probe established it."""
-        named = [f for run in self.runs for f in run.facts if f.subject == subject and f.key == key]
-        return max(named, key=lambda fact: fact.level.rank, default=None)
+        return strongest((fact for run in self.runs for fact in run.facts), subject, key)

@@ -7,7 +7,18 @@ from dataclasses import dataclass
 
 from wirecheck.errors import CannotRun
 from wirecheck.probe import ModelBench, PairBench, Probe, Yielded
-from wirecheck.schema import Evidence, Finding, Fit, GpuRequest, Level, MemoryEstimate, Severity, TrainSpec
+from wirecheck.schema import (
+    Evidence,
+    Finding,
+    Fit,
+    GpuRequest,
+    Level,
+    MemoryEstimate,
+    Scalar,
+    Severity,
+    TrainSpec,
+    strongest,
+)
 from wirecheck.snapshot import JsonUnreadable
 from wirecheck.vram.formula import MemoryShape, estimate, lower_bound_bytes
 from wirecheck.vram.gpus import GPUS, Gpu, find
@@ -118,11 +129,12 @@ def _shape(bench: ModelBench | PairBench, model: ModelBench) -> MemoryShape | tu
         config = model.snapshot.read_json("config.json")
     except JsonUnreadable as error:
         raise CannotRun(f"{error} (model {model.side})") from None
-    known = {fact.key: fact for fact in sorted(bench.facts, key=lambda f: f.level.rank) if fact.subject == model.side}
-    tensors = model.snapshot.tensors
-    return read_shape(
-        model.side, config, tensors, lambda key: known[key].value if key in known else None, bench.train.dtype
-    )
+
+    def known(key: str) -> Scalar:
+        fact = strongest(bench.facts, model.side, key)
+        return None if fact is None else fact.value
+
+    return read_shape(model.side, config, model.snapshot.tensors, known, bench.train.dtype)
 
 
 def _trainable(bench: ModelBench | PairBench, shapes: list[MemoryShape]) -> int:

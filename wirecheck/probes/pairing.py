@@ -7,7 +7,7 @@ from typing import Literal
 
 from wirecheck.errors import CannotRun
 from wirecheck.probe import ModelBench, PairBench, Probe, Yielded
-from wirecheck.schema import Evidence, Fact, Level, Scalar
+from wirecheck.schema import Evidence, Level, Scalar, strongest
 from wirecheck.vocabulary import overlap
 from wirecheck.wires import WIRES
 
@@ -146,18 +146,12 @@ def _sides(bench: PairBench) -> tuple[ModelBench, ModelBench]:
     return bench.a, bench.b
 
 
-def _fact(bench: PairBench, side: Literal["a", "b"], key: str) -> Fact | None:
-    named = [fact for fact in bench.facts if fact.subject == side and fact.key == key]
-    return max(named, key=lambda fact: fact.level.rank, default=None)
-
-
 def _seen(bench: PairBench, side: Literal["a", "b"], key: str) -> Evidence:
-    """Evidence for an established value. What a config declares was read from its bytes, hence inspected."""
-    fact = _fact(bench, side, key)
+    """Evidence for an established value."""
+    fact = strongest(bench.facts, side, key)
     if fact is None:
         return Evidence(level=Level.INSPECTED, source="facts of this run", observed=None)
-    level = max(fact.level, Level.INSPECTED, key=lambda rung: rung.rank)
-    return Evidence(level=level, source=fact.source, observed=fact.value)
+    return fact.evidence()
 
 
 def _whole(bench: PairBench, side: Literal["a", "b"], key: str) -> int:
