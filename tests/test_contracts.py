@@ -21,7 +21,7 @@ CODE = sorted(
 )
 
 FLOORS = {
-    0: ("__init__", "schema", "errors", "codes", "codes.*"),
+    0: ("__init__", "record", "specs", "schema", "errors", "codes", "codes.*"),
     1: (
         *(
             "snapshot",
@@ -34,10 +34,11 @@ FLOORS = {
             "limits",
         ),
         *("geometry", "lm_head", "rope", "quantization", "model_types", "vocabulary", "expectations", "templating"),
-        *("zoo", "zoo_*", "shrink", "class_fit", "embedding_trial", "demo", "wires", "wires.*", "vram", "vram.*"),
+        *("zoo", "zoo_*", "shrink", "class_fit", "embedding_trial", "embedding_use", "isolation", "devices"),
+        *("demo", "wires", "wires.*", "vram", "vram.*"),
     ),
     2: ("probe", "probes", "probes.*", "verdict"),
-    3: ("runner",),
+    3: ("runner", "architectures"),
     4: ("cli", "cli_*", "doctor"),
 }
 """Imports go down, or stay on the floor. Views stand beside the floors: they import the records and one another."""

@@ -30,7 +30,7 @@ def _option(kind: Any, words: str, default: Any = None, *names: str, **more: Any
 SHARED: dict[str, tuple[Any, Any]] = {
     "depth": _option(Level | None, f"How far to go: {RUNGS}.", metavar="LEVEL", show_default="executed"),
     "require": _option(Level | None, "Rung the verdict must stand on.", metavar="LEVEL", show_default="simulated"),
-    "wire": _option(str | None, "The wire.", metavar="NAME", show_default="bytes"),
+    "wire": _option(str | None, "A shipped wire, or your own.", metavar="NAME|module:factory", show_default="bytes"),
     "latent_length": _option(int | None, "Latent slots M.", show_default="32"),
     "latent_width": _option(int | None, "Width of a slot Z.", show_default="256"),
     "batch": _option(int | None, "Rows of one step.", show_default="8"),
@@ -41,6 +41,7 @@ SHARED: dict[str, tuple[Any, Any]] = {
     "gpu": _option(list[str] | None, "GPU the step must fit on. Repeatable.", metavar="NAME[xN]"),
     "strict": _option(bool, "A warning counts as a block.", False, "--strict"),
     "trust_remote_code": _option(bool, "Let code of the model's repository run.", False, "--trust-remote-code"),
+    "device": _option(str | None, "Where real weights run: cpu, cuda, mps.", metavar="DEVICE", show_default="auto"),
     "offline": _option(bool, "Use the cache only.", False, "--offline"),
     "json": (Json, None),
     "report": (Report, None),

@@ -35,6 +35,7 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "--gpu": ("policy", "gpus"),
     "--strict": ("policy", "strict"),
     "--trust-remote-code": ("policy", "trust_remote_code"),
+    "--device": ("policy", "device"),
 }
 """Where each option's value goes: one table for parsing, overriding and printing the command again."""
 

@@ -6,71 +6,47 @@ The JSON on disk is the dump of one `PairResult`; views read nothing else.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    FiniteFloat,
-    NonNegativeInt,
-    PositiveInt,
-    computed_field,
-    model_validator,
-)
+from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt, computed_field, model_validator
+
+from wirecheck.record import LADDER, Level, Outcome, Record, Scalar, Severity, Subject
+from wirecheck.specs import Expectation, GpuRequest, Pin, Policy, TrainSpec, WireSpec
+
+__all__ = [
+    "LADDER",
+    "SCHEMA_VERSION",
+    "CheckedModel",
+    "Crashed",
+    "Environment",
+    "Evidence",
+    "Expectation",
+    "Fact",
+    "Finding",
+    "Fit",
+    "GpuRequest",
+    "Level",
+    "MemoryEstimate",
+    "MemoryPart",
+    "Outcome",
+    "PairResult",
+    "Pin",
+    "Policy",
+    "ProbeError",
+    "ProbeRun",
+    "Ran",
+    "Record",
+    "Scalar",
+    "Severity",
+    "Skipped",
+    "Subject",
+    "TrainSpec",
+    "Verdict",
+    "WireSpec",
+    "strongest",
+]
 
 SCHEMA_VERSION: Literal[1] = 1
-
-
-class Level(StrEnum):
-    """A rung of the evidence ladder, weakest first. Compare by `rank`."""
-
-    DECLARED = "declared"
-    """A config file says so."""
-    INSPECTED = "inspected"
-    """Read from the bytes: safetensors header, tokenizer, template rendered."""
-    SIMULATED = "simulated"
-    """The real class ran: a tiny random twin, or the full shape without data."""
-    EXECUTED = "executed"
-    """The real weights ran."""
-    MEASURED = "measured"
-    """The quantity was read off the target device."""
-
-    @property
-    def rank(self) -> int:
-        """Position on the ladder, 0 for `declared`."""
-        return LADDER.index(self)
-
-
-LADDER: tuple[Level, ...] = tuple(Level)
-
-
-class Severity(StrEnum):
-    """How a finding bears on this wire in this run."""
-
-    OK = "ok"
-    NOTE = "note"
-    WARN = "warn"
-    BLOCK = "block"
-
-
-class Outcome(StrEnum):
-    """The three things a verdict can say."""
-
-    COMPATIBLE = "compatible"
-    UNPROVEN = "unproven"
-    INCOMPATIBLE = "incompatible"
-
-
-Subject = Literal["a", "b", "pair"]
-Scalar = bool | int | FiniteFloat | str | None
-
-
-class Record(BaseModel):
-    """The base of every record: frozen, and an unknown field is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, defer_build=True)
 
 
 class Evidence(Record):
@@ -189,81 +165,6 @@ class Crashed(_Run):
 
 
 ProbeRun = Annotated[Ran | Skipped | Crashed, Field(discriminator="kind")]
-
-
-class WireSpec(Record):
-    """The wire to be trained: encoder, latent and adapters."""
-
-    name: str = "bytes"
-    """Name of a wire shipped with wirecheck."""
-    latent_length: PositiveInt = 32
-    """M: number of latent slots, hence of soft tokens given to each model."""
-    latent_width: PositiveInt = 256
-    """Z: width of one latent slot; the bytes encoder's 8 heads must divide it."""
-    max_bytes: PositiveInt = 512
-    """Source bytes the encoder reads; longer sources are cut."""
-
-
-class TrainSpec(Record):
-    """One training step as the user will run it."""
-
-    batch: PositiveInt = 8
-    context: NonNegativeInt = 64
-    """Text tokens beside the latent: anchor and prompt."""
-    answer: PositiveInt = 64
-    """Answer tokens the loss is taken on."""
-    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
-    """The frozen models' dtype; encoder and adapters are float32."""
-    optimizer: Literal["adamw", "sgd"] = "adamw"
-    learning_rate: FiniteFloat = Field(default=1e-4, gt=0)
-    grad_checkpointing: bool = False
-    resident: Literal["joint", "sequential"] = "joint"
-    """Whether both frozen models are in memory together."""
-
-    def sequence_length(self, wire: WireSpec) -> int:
-        """Positions one row takes: latent + context + answer."""
-        return wire.latent_length + self.context + self.answer
-
-
-class GpuRequest(Record):
-    """A GPU the step must fit on, `name` as in the catalogue, `count` of them."""
-
-    name: str
-    count: PositiveInt = 1
-
-
-class Expectation(Record):
-    """A fact the user wrote down: checked, never believed."""
-
-    subject: Literal["a", "b"]
-    key: str
-    value: Scalar
-
-
-class Pin(Record):
-    """The digest a file must have."""
-
-    subject: Literal["a", "b"]
-    file: str
-    sha256: str = Field(pattern="^[0-9a-f]{64}$")
-
-
-class Policy(Record):
-    """What this run asks for before it says compatible."""
-
-    required: Level = Level.SIMULATED
-    """The rung the verdict must stand on."""
-    depth: Level = Level.EXECUTED
-    """How far probes go; probes above it are skipped."""
-    strict: bool = False
-    """A warning counts as a block."""
-    gpus: tuple[GpuRequest, ...] = ()
-    """GPUs the step must fit on, each of them."""
-    expectations: tuple[Expectation, ...] = ()
-    pins: tuple[Pin, ...] = ()
-    """Digests the weight files must have."""
-    trust_remote_code: bool = False
-    """Whether code of the repository may be executed."""
 
 
 class CheckedModel(Record):

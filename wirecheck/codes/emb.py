@@ -125,4 +125,17 @@ EMB: tuple[Code, ...] = (
         remedy="Calibrate soft tokens to the RMS of the table, after whatever scale the model applies itself.",
         reference="OpenTau#179",
     ),
+    Code(
+        code="EMB11",
+        name="loss-near-chance",
+        family="EMB",
+        severity=Severity.WARN,
+        level=Level.EXECUTED,
+        sentence="The real model predicts plain text hardly better than chance: weights and config do not match.",
+        remedy=(
+            "Generate a sentence with the model by itself; compare rope_theta, heads and head_dim in config.json with "
+            "those the weights were trained with, and fetch both anew from one commit."
+        ),
+        reference=None,
+    ),
 )

@@ -144,4 +144,73 @@ WIR: tuple[Code, ...] = (
         remedy="Pass the full `attention_mask`, prefix included, and `position_ids` at every cached step.",
         reference=None,
     ),
+    Code(
+        code="WIR13",
+        name="wire-does-not-fit",
+        family="WIR",
+        severity=Severity.BLOCK,
+        level=Level.INSPECTED,
+        sentence="A size of the wire does not fit the model: a layer it lacks, heads that do not divide a width.",
+        remedy=("Give the size named in the claim; `wirecheck model` shows the layers, heads and widths of a model."),
+        reference=None,
+    ),
+    Code(
+        code="WIR14",
+        name="anchor-malformed",
+        family="WIR",
+        severity=Severity.WARN,
+        level=Level.SIMULATED,
+        sentence="The text before the answer begins with other than the one BOS, or ends the turn before the answer.",
+        remedy=(
+            "Render the anchor with `add_generation_prompt=True`, encode it with `add_special_tokens=False`, and put "
+            "one BOS first."
+        ),
+        reference=None,
+    ),
+    Code(
+        code="WIR15",
+        name="boundary-retokenised",
+        family="WIR",
+        severity=Severity.WARN,
+        level=Level.SIMULATED,
+        sentence="The answer's tokens are not those its text has when anchor and answer are encoded together.",
+        remedy=(
+            "End the anchor without a space and begin the answer with one; or take the answer's ids from the encoding "
+            "of the whole."
+        ),
+        reference=None,
+    ),
+    Code(
+        code="WIR16",
+        name="source-truncated",
+        family="WIR",
+        severity=Severity.NOTE,
+        level=Level.SIMULATED,
+        sentence="The end of a long source does not reach the latent: the question, when it comes last, is lost.",
+        remedy=("Put the question first, cut the source at its beginning, or raise the length the encoder reads."),
+        reference=None,
+    ),
+    Code(
+        code="WIR17",
+        name="labels-not-the-answer",
+        family="WIR",
+        severity=Severity.BLOCK,
+        level=Level.SIMULATED,
+        sentence="The tokens a model is trained to predict do not decode to the answer with that model's tokenizer.",
+        remedy=("Encode each side's text with that side's own tokenizer."),
+        reference=None,
+    ),
+    Code(
+        code="WIR18",
+        name="checkpointing-inactive",
+        family="WIR",
+        severity=Severity.WARN,
+        level=Level.SIMULATED,
+        sentence="Gradient checkpointing was asked for, and no layer of the frozen model is run again in backward.",
+        remedy=(
+            "Put the model in train mode (with dropout at zero): transformers skips checkpointing in eval mode "
+            "without a word."
+        ),
+        reference=None,
+    ),
 )

@@ -1,0 +1,127 @@
+"""What a check is asked: the wire, the step, and what must hold before it says compatible."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt, field_validator
+
+from wirecheck.record import Level, Record, Scalar
+
+
+class WireSpec(Record):
+    """The wire to be trained: encoder, latent and adapters."""
+
+    name: str = "bytes"
+    """Name of a wire shipped with wirecheck, or `package.module:factory` of the user's own."""
+    latent_length: PositiveInt = 32
+    """M: number of latent slots, hence of soft tokens given to each model (private slots come on top)."""
+    latent_width: PositiveInt = 256
+    """Z: width of one latent slot; the bytes encoder's 8 heads must divide it."""
+    max_bytes: PositiveInt = 512
+    """Source bytes the encoder reads; longer sources are cut."""
+    private_length: NonNegativeInt = 0
+    """Slots that only one model reads, behind the shared ones."""
+    metadata: bool = True
+    """Whether adapters are told the slot's number and the source's length."""
+    colour: bool = True
+    """Whether each dimension of the prefix is given the mean and deviation of the model's embedding table."""
+    hidden_multiple: PositiveInt = 2
+    """Width of the adapter's hidden layers, in latent widths."""
+    losses: tuple[Literal["answer", "first-k", "kd"], ...] = Field(default=("answer",), min_length=1)
+    """What is summed: cross-entropy on the answer, on its first K tokens (K forwards), distance from a text teacher."""
+    first_k: PositiveInt = 4
+    """K of `first-k` and `kd`."""
+    sentence_encoder: str | None = None
+    """Folder of a frozen sentence encoder, which the wire *sentence-query* reads the source with."""
+    source_layer: NonNegativeInt | None = None
+    """Layer whose output the *resampler* reads; None is two thirds of the depth."""
+    resampler_depth: PositiveInt = 2
+    """Blocks of the resampler."""
+    direction: Literal["both", "a-to-b", "b-to-a"] = "both"
+    """Whose hidden states the resampler turns into whose soft tokens."""
+    options: tuple[tuple[str, Scalar], ...] = ()
+    """What the user's own factory is given, by name."""
+
+    @field_validator("options", mode="before")
+    @classmethod
+    def _from_table(cls, value: Any) -> Any:
+        return tuple(value.items()) if isinstance(value, dict) else value
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is the user's wire and none that wirecheck ships."""
+        return ":" in self.name
+
+    @property
+    def prefix_length(self) -> int:
+        """Soft tokens one model is given."""
+        return self.latent_length + self.private_length
+
+
+class TrainSpec(Record):
+    """One training step as the user will run it."""
+
+    batch: PositiveInt = 8
+    context: NonNegativeInt = 64
+    """Text tokens beside the latent: anchor and prompt."""
+    answer: PositiveInt = 64
+    """Answer tokens the loss is taken on."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    """The frozen models' dtype; encoder and adapters are float32."""
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: FiniteFloat = Field(default=1e-4, gt=0)
+    grad_checkpointing: bool = False
+    resident: Literal["joint", "sequential"] = "joint"
+    """Whether both frozen models are in memory together."""
+
+    def sequence_length(self, wire: WireSpec) -> int:
+        """Positions one row takes: latent + context + answer."""
+        return wire.prefix_length + self.context + self.answer
+
+
+class GpuRequest(Record):
+    """A GPU the step must fit on, `name` as in the catalogue, `count` of them."""
+
+    name: str
+    count: PositiveInt = 1
+
+
+class Expectation(Record):
+    """A fact the user wrote down: checked, never believed."""
+
+    subject: Literal["a", "b"]
+    key: str
+    value: Scalar
+
+
+class Pin(Record):
+    """The digest a file must have."""
+
+    subject: Literal["a", "b"]
+    file: str
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+
+class Policy(Record):
+    """What this run asks for before it says compatible."""
+
+    required: Level = Level.SIMULATED
+    """The rung the verdict must stand on."""
+    depth: Level = Level.EXECUTED
+    """How far probes go; probes above it are skipped."""
+    strict: bool = False
+    """A warning counts as a block."""
+    gpus: tuple[GpuRequest, ...] = ()
+    """GPUs the step must fit on, each of them."""
+    expectations: tuple[Expectation, ...] = ()
+    pins: tuple[Pin, ...] = ()
+    """Digests the weight files must have."""
+    trust_remote_code: bool = False
+    """Whether code of the repository may be executed."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where real weights run; auto is an accelerator where there is one."""
+    wire_seconds: PositiveInt = 600
+    """How long one probe of the user's own wire may take."""
+    source_bytes: PositiveInt | None = None
+    """The longest source the user has: a wire that does not read so far is warned of."""
