@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.tokenizer_factory import END, PAD, found, ran, save, seen
+from tests.tokenizer_factory import END, PAD, START, found, ran, save, seen
 from wirecheck.probes.template import TEMPLATE
 
 
@@ -56,3 +56,15 @@ def test_tpl08_fires_where_only_a_set_that_generation_does_not_use_holds_the_end
 
 def test_tpl08_silent_where_generation_stops_at_the_end_and_the_config_does_not(tmp_path):
     assert seen(ran(TEMPLATE, save(tmp_path, config={"eos_token_id": PAD})), "TPL08") == ["ok"]
+
+
+def test_cfg09_fires_where_generation_stops_at_the_unknown_token(tmp_path):
+    folder = save(tmp_path, generation={"eos_token_id": [END, START]}, unk_token="<|im_start|>")
+    finding = found(ran(TEMPLATE, folder), "CFG09")
+    assert finding.severity == "warn"
+    assert finding.claim.startswith(f"Generation stops at the unknown token, {START}:")
+
+
+def test_cfg09_silent_where_the_unknown_token_is_the_eos_itself(tmp_path):
+    folder = save(tmp_path, unk_token="<|im_end|>")
+    assert seen(ran(TEMPLATE, folder), "CFG09") == ["ok"]

@@ -23,6 +23,8 @@ class Stops:
     generation: frozenset[int] | None
     """None where there is no generation_config.json, or none that can be read."""
     tokenizer: frozenset[int]
+    unknown: frozenset[int] = frozenset()
+    """The unknown token's id, where it is not the tokenizer's EOS too."""
     unread: str = ""
     """Why generation_config.json cannot be read, where it is there and cannot."""
     fatal: bool = False
@@ -47,12 +49,13 @@ class Stops:
 def read_stops(bench: ModelBench) -> Stops:
     """The stop sets of a model whose tokenizer loads."""
     eos = bench.tokenizer.eos_token_id
+    unknown = ids_of(bench.tokenizer.unk_token_id) - ids_of(eos)
     if bench.snapshot.ref.kind == "gguf":  # its config is made by transformers from the file's metadata
         config = ids_of(getattr(bench.config, "eos_token_id", None))
-        return Stops(config, None, ids_of(eos))
+        return Stops(config, None, ids_of(eos), unknown)
     generation, unread = _in_generation_config(bench.snapshot)
     fatal = bool(unread) and _is_json(bench.snapshot)
-    return Stops(_in_config(bench.snapshot), generation, ids_of(eos), unread, fatal)
+    return Stops(_in_config(bench.snapshot), generation, ids_of(eos), unknown, unread, fatal)
 
 
 def stops_source(bench: ModelBench, stops: Stops) -> str:
@@ -75,6 +78,10 @@ def compare_stops(bench: ModelBench, stops: Stops, turn_end: int | None) -> Iter
     if not stops.used and not missing:
         claim = f"Generation stops at nothing, by {stops.used_file}, and neither tokenizer nor template has a stop."
         yield bench.found("CFG09", claim, *evidence)
+    elif stops.unknown & stops.used:
+        claim = f"Generation stops at the unknown token, {show_ids(stops.unknown)}: a stop string that the tokenizer "
+        claim += "does not know was turned into it, and every unknown character now ends the answer."
+        yield bench.found("CFG09", claim, *evidence, saw("tokenizer.unk_token_id", show_ids(stops.unknown)))
     elif missing:
         which = "the tokenizer's EOS" if missing & stops.tokenizer else "what closes the assistant's turn"
         at = f"at {used}" if stops.used else "at nothing"

@@ -71,7 +71,7 @@ def _sizes(one: ModelBench) -> tuple[int, int]:
 
 @contextmanager
 def lent(models: tuple[WiredModel, WiredModel]) -> Iterator[None]:
-    """The models as `from_pretrained` leaves them, every parameter asking for a gradient; afterwards frozen and clean."""
+    """The models as `from_pretrained` leaves them, every parameter asking for a gradient; then frozen and clean."""
     for one in models:
         one.model.requires_grad_(requires_grad=True)
     try:
