@@ -64,7 +64,8 @@ class _Step:
     @property
     def guessed(self) -> str:
         """What the formula had to guess, in words; empty where it guessed nothing."""
-        words = [
+        words = ["without what your own wire trains and keeps"] if self.bench.wire.is_own else []
+        words += [
             f"of model {shape.side}, {reservation.removesuffix('.')}"
             for shape in self.shapes
             for reservation in shape.reservations
@@ -138,9 +139,11 @@ def _shape(bench: ModelBench | PairBench, model: ModelBench) -> MemoryShape | tu
 
 
 def _trainable(bench: ModelBench | PairBench, shapes: list[MemoryShape]) -> int:
+    if bench.wire.is_own:
+        return 0  # said in the estimate's assumptions and in its claims
     wire = WIRES.get(bench.wire.name)
     if wire is None:
-        raise CannotRun(f"the parameters of wire {bench.wire.name} are not known without building it")
+        raise CannotRun(f"wirecheck ships no wire named {bench.wire.name}")
     counts = [wire.parameter_count(bench.wire, shape.hidden_size) for shape in shapes]
     return counts[0].encoder + sum(count.adapter for count in counts)
 
@@ -188,7 +191,7 @@ def _place(step: _Step, made: MemoryEstimate, request: GpuRequest) -> tuple[Fit,
             level=Level.INSPECTED, source="sum of the tensors on file", observed=floor, expected=count * room
         )
         fit, finding = "does-not-fit", bench.found("MEM01", claim, bare, seen, remedy=_ways_out(step, gpu))
-    elif most <= room:
+    elif most <= room and not bench.wire.is_own:
         claim = step.claim(f"By formula the step fits on {on}: {figures}")
         fit, finding = "fits", bench.ok("MEM01", claim, seen, *step.inputs)
     elif least > room:

@@ -129,7 +129,7 @@ def wire_activation_bytes(shapes: Iterable[MemoryShape], wire: WireSpec, batch: 
     """What the encoder and the adapters keep for their backward, float32, for sources of the full `max_bytes`."""
     encoder = ENCODER_LAYERS * ENCODER_SAVED * wire.latent_width * wire.max_bytes
     adapters = sum(ADAPTER_SAVED_Z * wire.latent_width + ADAPTER_SAVED_D * shape.hidden_size for shape in shapes)
-    return batch * FLOAT32 * (encoder + wire.latent_length * adapters)
+    return batch * FLOAT32 * (encoder + wire.prefix_length * adapters)
 
 
 def estimate(
@@ -138,19 +138,31 @@ def estimate(
     """The peak of one step, at the worst of its moments. `b` None: model A alone, with its own adapter."""
     shapes = (a,) if b is None else (a, b)
     shared = _trainable_parts(trainable_parameters, train) + _wire_parts(shapes, wire, train)
-    length = train.sequence_length(wire)
+    length, alive = train.sequence_length(wire), forwards(wire)
     if b is None or train.resident == "sequential":
-        moments = [m for shape in shapes for m in _moments(shape, length, train)]
+        moments = [m for shape in shapes for m in _moments(shape, length, train, alive)]
     else:
-        moments = _joint_moments(a, b, length, train)
+        moments = _joint_moments(a, b, length, train, alive)
     worst = max(moments, key=lambda parts: sum(part.bytes for part in parts))
     return MemoryEstimate(
         level=Level.INSPECTED,
         method="formula",
         parts=tuple(part for part in worst if part.bytes) + shared,
-        assumptions=_assumptions(shapes, train),
-        margin=max(shape.margin for shape in shapes),
+        assumptions=_assumptions(shapes, wire, train),
+        margin=max(UNKNOWN_MARGIN if is_rough(wire) else 0.0, *(shape.margin for shape in shapes)),
     )
+
+
+def forwards(wire: WireSpec) -> int:
+    """Forwards of one frozen model whose graphs wait for the same backward: one for the answer, K for each of the
+    losses on its first K tokens.
+    """
+    return sum(1 if loss == "answer" else wire.first_k for loss in wire.losses)
+
+
+def is_rough(wire: WireSpec) -> bool:
+    """Whether the formula was never compared with a trace of this wire."""
+    return wire.name != "bytes" or wire.losses != ("answer",)
 
 
 def lower_bound_bytes(a: MemoryShape, b: MemoryShape | None, train: TrainSpec, trainable_parameters: int) -> int:
@@ -175,6 +187,8 @@ def _trainable_parts(parameters: int, train: TrainSpec) -> tuple[MemoryPart, ...
 
 
 def _wire_parts(shapes: Iterable[MemoryShape], wire: WireSpec, train: TrainSpec) -> tuple[MemoryPart, ...]:
+    if wire.name != "bytes":
+        return ()  # small beside the frozen models' graphs, and stated in the assumptions
     how = f"{ENCODER_LAYERS} layers x {ENCODER_SAVED} float32 tensors x {train.batch} sources of {wire.max_bytes} bytes"
     amount = wire_activation_bytes(shapes, wire, train.batch)
     return (MemoryPart(name="encoder and adapter activations", bytes=amount, how=how),)
@@ -214,28 +228,50 @@ def _again(shape: MemoryShape, length: int, train: TrainSpec) -> MemoryPart:
     return MemoryPart(name=f"recomputed layer {shape.side}", bytes=amount, how="checkpointing: one layer at a time")
 
 
-def _moments(shape: MemoryShape, length: int, train: TrainSpec) -> list[tuple[MemoryPart, ...]]:
-    """One model alone: while the loss is differentiated, and while a checkpointed layer is recomputed."""
-    base = (_weights(shape, train), _kept(shape, length, train), _embeddings(shape, length, train))
+def _times(part: MemoryPart, count: int) -> MemoryPart:
+    """`count` of that part at once."""
+    if count == 1:
+        return part
+    return MemoryPart(name=part.name, bytes=part.bytes * count, how=f"{count} forwards x ({part.how})")
+
+
+def _graph(shape: MemoryShape, length: int, train: TrainSpec, alive: int) -> tuple[MemoryPart, ...]:
+    return (_times(_kept(shape, length, train), alive), _times(_embeddings(shape, length, train), alive))
+
+
+def _waiting(shape: MemoryShape, length: int, train: TrainSpec, alive: int) -> tuple[MemoryPart, ...]:
+    """Losses that are not yet differentiated: `alive` of them."""
+    if alive == 0:
+        return ()
+    part = _times(_loss(shape, length, train, 1), alive)
+    return (MemoryPart(name=f"waiting losses {shape.side}", bytes=part.bytes, how=part.how),)
+
+
+def _moments(shape: MemoryShape, length: int, train: TrainSpec, alive: int) -> list[tuple[MemoryPart, ...]]:
+    """One model alone: while a loss is differentiated, and while a checkpointed layer is recomputed."""
+    base = (_weights(shape, train), *_graph(shape, length, train, alive), *_waiting(shape, length, train, alive - 1))
     at_loss = (*base, _loss(shape, length, train, 3))
     return [at_loss, (*base, _loss(shape, length, train, 0), _again(shape, length, train))]
 
 
-def _joint_moments(a: MemoryShape, b: MemoryShape, length: int, train: TrainSpec) -> list[tuple[MemoryPart, ...]]:
-    """Both models, A's forward first: B's loss and backward run while A's graph waits, then A's."""
+def _joint_moments(
+    a: MemoryShape, b: MemoryShape, length: int, train: TrainSpec, alive: int
+) -> list[tuple[MemoryPart, ...]]:
+    """Both models, A's forwards first: B's losses and backward run while A's graphs wait, then A's."""
     weights = (_weights(a, train), _weights(b, train))
-    graph_a = (_kept(a, length, train), _embeddings(a, length, train))
-    graph_b = (_kept(b, length, train), _embeddings(b, length, train))
-    waiting_a, done_b = _loss(a, length, train, 1), _loss(b, length, train, 0)
+    graph_a, graph_b = _graph(a, length, train, alive), _graph(b, length, train, alive)
+    rest_a, rest_b = _waiting(a, length, train, alive - 1), _waiting(b, length, train, alive - 1)
+    waiting_a, done_b = _loss(a, length, train, 1), _times(_loss(b, length, train, 0), alive)
+    one_b = _loss(b, length, train, 0)
     return [
-        (*weights, *graph_a, *graph_b, waiting_a, _loss(b, length, train, 3)),
-        (*weights, *graph_a, *graph_b, waiting_a, done_b, _again(b, length, train)),
-        (*weights, *graph_a, _loss(a, length, train, 3), done_b),
-        (*weights, *graph_a, _loss(a, length, train, 0), done_b, _again(a, length, train)),
+        (*weights, *graph_a, *graph_b, *rest_a, *rest_b, waiting_a, _loss(b, length, train, 3)),
+        (*weights, *graph_a, *graph_b, *rest_a, *rest_b, waiting_a, one_b, _again(b, length, train)),
+        (*weights, *graph_a, *rest_a, _loss(a, length, train, 3), done_b),
+        (*weights, *graph_a, *rest_a, _loss(a, length, train, 0), done_b, _again(a, length, train)),
     ]
 
 
-def _assumptions(shapes: Iterable[MemoryShape], train: TrainSpec) -> tuple[str, ...]:
+def _assumptions(shapes: Iterable[MemoryShape], wire: WireSpec, train: TrainSpec) -> tuple[str, ...]:
     sentences = [
         "This is a formula on declared sizes, not a trace and not a measurement.",
         "The frozen models' parameters require no gradient, and no key-value cache is kept.",
@@ -245,6 +281,12 @@ def _assumptions(shapes: Iterable[MemoryShape], train: TrainSpec) -> tuple[str, 
     ]
     if train.resident == "sequential":
         sentences.append("One model is on the GPU at a time; the figures are those of the larger one.")
+    if wire.is_own:
+        sentences.append("Of the user's own wire nothing is counted: neither what it trains nor what it keeps.")
+    elif wire.name != "bytes":
+        sentences.append(f"What the wire {wire.name} keeps for its backward, and what it reads with, is not counted.")
+    if forwards(wire) > 1:
+        sentences.append(f"{forwards(wire)} forwards of each model wait for one backward, each of the full length.")
     for shape in shapes:
         if shape.traits.eager:
             sentences.append(f"Model {shape.side} keeps its attention scores, as eager attention does.")
