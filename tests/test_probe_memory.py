@@ -176,7 +176,7 @@ def test_an_own_wire_is_left_out_of_the_estimate_and_never_said_to_fit(tmp_path)
     policy = Policy(gpus=(GpuRequest(name="h200"),))
     bench = model_bench(config_folder(tmp_path), wire=WireSpec(name="mine:factory"), policy=policy)
     output, reason = run_short(MEMORY_MODEL, bench)
-    assert "(without what your own wire trains and keeps)" in output.claim("MEM03")
+    assert "without what your own wire trains and keeps" in output.claim("MEM03")
     assert [fit.outcome for fit in output.estimates[0].fits] == ["uncertain"]
     assert "not shown to fit on" in reason
     assert not {"encoder and adapters", "optimizer states"} & {part.name for part in output.estimates[0].parts}
@@ -188,5 +188,4 @@ def test_losses_over_k_tokens_keep_a_graph_for_each_of_their_forwards(tmp_path):
     plain, many = (run(MEMORY_MODEL, model_bench(folder, wire=wire)).estimates[0] for wire in wires)
     kept = [{part.name: part.bytes for part in made.parts}["layer activations a"] for made in (plain, many)]
     assert kept[1] == 7 * kept[0]
-    assert many.margin > plain.margin
     assert any("7 forwards of each model" in words for words in many.assumptions)

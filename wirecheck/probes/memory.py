@@ -23,7 +23,7 @@ from wirecheck.snapshot import JsonUnreadable
 from wirecheck.vram.formula import MemoryShape, estimate, lower_bound_bytes
 from wirecheck.vram.gpus import GPUS, Gpu, find
 from wirecheck.vram.shape import read_shape
-from wirecheck.wires import WIRES
+from wirecheck.wires import WIRES, pair_count, parameter_count
 
 CONTEXT_BYTES = 600 * 2**20
 """What the driver's context and loaded kernels take of a GPU, kept free before a step is said to fit."""
@@ -141,11 +141,10 @@ def _shape(bench: ModelBench | PairBench, model: ModelBench) -> MemoryShape | tu
 def _trainable(bench: ModelBench | PairBench, shapes: list[MemoryShape]) -> int:
     if bench.wire.is_own:
         return 0  # said in the estimate's assumptions and in its claims
-    wire = WIRES.get(bench.wire.name)
-    if wire is None:
+    if bench.wire.name not in WIRES:
         raise CannotRun(f"wirecheck ships no wire named {bench.wire.name}")
-    counts = [wire.parameter_count(bench.wire, shape.hidden_size) for shape in shapes]
-    return counts[0].encoder + sum(count.adapter for count in counts)
+    sizes = [shape.hidden_size for shape in shapes]
+    return pair_count(bench.wire, *sizes).total if len(sizes) > 1 else sum(parameter_count(bench.wire, *sizes))
 
 
 def _no_size(bench: ModelBench | PairBench, model: ModelBench, missing: tuple[str, ...]) -> Finding:
