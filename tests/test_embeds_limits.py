@@ -14,7 +14,7 @@ from transformers import Gemma3ForCausalLM, Gemma3TextConfig, LlamaForCausalLM
 from tests.benches import LLAMA, SEEDS, config_folder, model_bench, run
 from tests.factories import SHARED, needs_assets, seed_snapshot
 from tests.test_probe_embeds import SIZES, judged, severities, tiny
-from wirecheck import readiness, zoo
+from wirecheck import devices, readiness, zoo_weights
 from wirecheck.errors import CannotRun
 from wirecheck.limits import machine_limit, one_line, within_means
 from wirecheck.probes.embeds import EMBEDS_TWIN, EMBEDS_WEIGHTS
@@ -41,7 +41,8 @@ FAULTS = [
 
 
 @pytest.mark.parametrize("error", LIMITS, ids=str)
-def test_errors_that_speak_of_the_machine(error: Exception) -> None:
+def test_errors_that_speak_of_the_machine(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "free_bytes", lambda: 2**30)
     with pytest.raises(CannotRun), within_means():
         raise error
     wrapped = ValueError("could not load")
@@ -126,7 +127,7 @@ def test_emb01_weights_this_machine_cannot_load(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", refuse)
     with pytest.raises(CannotRun) as caught:
         executed(STORIES)
-    assert not isinstance(caught.value, zoo.WeightsRefused)
+    assert not isinstance(caught.value, zoo_weights.WeightsRefused)
 
 
 @needs_assets
@@ -142,7 +143,7 @@ def test_emb01_quantized_weights_that_do_not_load_here(tmp_path: Path, monkeypat
     monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", refuse)
     with pytest.raises(CannotRun, match="depends on the machine: RuntimeError: a GPU is needed") as caught:
         executed(tmp_path / "m")
-    assert not isinstance(caught.value, zoo.WeightsRefused)
+    assert not isinstance(caught.value, zoo_weights.WeightsRefused)
 
 
 def test_weights_on_the_hub_are_fetched_at_the_revision_asked_for(tmp_path: Path) -> None:

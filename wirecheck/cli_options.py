@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from wirecheck.schema import Level
+from wirecheck.wires import WIRES
 
 RUNGS = ", ".join(Level)
 
@@ -30,7 +31,12 @@ def _option(kind: Any, words: str, default: Any = None, *names: str, **more: Any
 SHARED: dict[str, tuple[Any, Any]] = {
     "depth": _option(Level | None, f"How far to go: {RUNGS}.", metavar="LEVEL", show_default="executed"),
     "require": _option(Level | None, "Rung the verdict must stand on.", metavar="LEVEL", show_default="simulated"),
-    "wire": _option(str | None, "A shipped wire, or your own.", metavar="NAME|module:factory", show_default="bytes"),
+    "wire": _option(
+        str | None,
+        f"A shipped wire ({', '.join(WIRES)}), or your own: a function of your code, which is run.",
+        metavar="NAME|package.module:factory",
+        show_default="bytes",
+    ),
     "latent_length": _option(int | None, "Latent slots M.", show_default="32"),
     "latent_width": _option(int | None, "Width of a slot Z.", show_default="256"),
     "batch": _option(int | None, "Rows of one step.", show_default="8"),

@@ -17,6 +17,7 @@ from wirecheck.runner import Request
 from wirecheck.schema import Policy, TrainSpec, WireSpec
 from wirecheck.vram.gpus import find, parse_gpu
 from wirecheck.wires import WIRES
+from wirecheck.wires.own import FORM, check_form
 
 MOST_SEED = 2**32 - 1
 """Probes count on from the seed, and a generator takes 64 bits."""
@@ -78,11 +79,8 @@ def request(verb: str, models: Sequence[str], options: Mapping[str, Any], *, see
     try:
         settings = Settings.model_validate(tables)
     except ValidationError as error:
-        raise UsageError(_first(error, config), next_step="see `wirecheck pair --help` for what is allowed") from None
-    if settings.wire.name not in WIRES:
-        raise UsageError(
-            f"--wire {settings.wire.name}: no wire of that name", next_step=f"use one of {', '.join(WIRES)}"
-        )
+        raise UsageError(_first(error, config), next_step=_next_step(error)) from None
+    _known_wire(settings.wire)
     _one_model_only(verb, settings.policy)
     for expected in settings.policy.expectations:
         if expected.key not in KNOWN_KEYS:
@@ -98,6 +96,26 @@ def request(verb: str, models: Sequence[str], options: Mapping[str, Any], *, see
     return Request(
         wire=settings.wire, train=settings.train, policy=settings.policy, seed=seed, command=shlex.join(words)
     )
+
+
+def _known_wire(wire: WireSpec) -> None:
+    """UsageError where the name is no shipped wire's and cannot be that of the user's own. Nothing of it is run."""
+    if wire.is_own or "." in wire.name or "/" in wire.name:
+        check_form(wire.name)
+        return
+    if wire.name not in WIRES:
+        near = difflib.get_close_matches(wire.name, WIRES, n=1)
+        guess = f"did you mean {near[0]}? " if near else ""
+        raise UsageError(
+            f"--wire {wire.name}: wirecheck ships no wire of that name",
+            next_step=f"{guess}use one of {', '.join(WIRES)}, or your own as {FORM}",
+        )
+    if wire.options:
+        names = ", ".join(name for name, _ in wire.options)
+        raise UsageError(
+            f"wire.options ({names}): the shipped wire {wire.name} has none; they are for a wire of your own",
+            next_step=f'name yours, name = "{FORM}", or leave [wire.options] out',
+        )
 
 
 def _one_model_only(verb: str, policy: Policy) -> None:
@@ -127,5 +145,23 @@ def _first(error: ValidationError, config: Path | None) -> str:
     problem = error.errors()[0]
     place = ".".join(str(part) for part in problem["loc"])
     by_place = {f"{table}.{key}": option for option, (table, key) in OPTIONS.items()}
+    given, words = problem["input"], problem["msg"].lower()
+    if place.startswith("wire.options."):
+        place, words = "wire.options", "each has a name and is a number, a text or true or false"
+    elif problem["type"] == "extra_forbidden":
+        words = "no such key" if "." in place else "no such table"
     where = f"{config}: {place}" if config else by_place.get(place, place)
-    return f"{where}: {problem['msg'].lower()} (given: {str(problem['input'])[:80]!r})"
+    return f"{where}: {words} (given: {str(given)[:80]!r})"
+
+
+def _next_step(error: ValidationError) -> str:
+    """The nearest name where one is not known; else where to read on."""
+    problem = error.errors()[0]
+    tables = {name: field.annotation for name, field in Settings.model_fields.items()}
+    *above, last = map(str, problem["loc"])
+    known = tables if not above else getattr(tables.get(above[0]), "model_fields", {}) if len(above) == 1 else {}
+    if problem["type"] == "extra_forbidden" and known:
+        near = difflib.get_close_matches(last, known, n=1, cutoff=0.5)
+        where = f"[{above[0]}] knows" if above else "the tables are"
+        return f"did you mean {near[0]}?" if near else f"{where} {', '.join(known)}"
+    return "see `wirecheck pair --help` for what is allowed"

@@ -25,6 +25,12 @@ SAME = 0.01
 """Relative difference below which two sizes are one: classes round their factors to bfloat16."""
 _BLOCK_ROWS = 16384
 
+REFUSALS = (
+    *(ValueError, TypeError, RuntimeError, NotImplementedError, AttributeError),
+    *(KeyError, IndexError, AssertionError),
+)
+"""What a forward raises that does not take its input; anything else is a crash."""
+
 
 @dataclass
 class Trial:
@@ -38,7 +44,8 @@ class Trial:
 
     def __post_init__(self) -> None:
         """Draw the ids."""
-        self.ids_BT = some_ids(self.table_VD.shape[0], special_ids(self.model.config), self.seed)
+        ids_BT = some_ids(self.table_VD.shape[0], special_ids(self.model.config), self.seed)
+        self.ids_BT = ids_BT.to(self.table_VD.device)
 
     @property
     def table_VD(self) -> torch.Tensor:  # noqa: N802  # shape-suffixed

@@ -33,7 +33,7 @@ from wirecheck.snapshot import Snapshot
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-    from wirecheck.zoo import Twin
+    from wirecheck.zoo_twin import Twin
 
 Yielded = Finding | Fact | MemoryEstimate
 
@@ -141,16 +141,24 @@ class ModelBench(_Bench):
     @cached_property
     def twin(self) -> Twin:
         """The same class, tiny, random, seeded, float32, frozen, in eval mode."""
-        from wirecheck import zoo
+        from wirecheck import zoo_twin
 
-        return zoo.twin(self.config, seed=self.seed)
+        return zoo_twin.twin(self.config, seed=self.seed)
 
     @cached_property
     def weights(self) -> PreTrainedModel:
-        """The real weights in the run's dtype, frozen, in eval mode. CannotRun where not on disk or too large."""
-        from wirecheck import zoo
+        """The real weights in the run's dtype, on the policy's device, frozen, in eval mode.
 
-        return zoo.load_weights(self.snapshot, dtype=self.train.dtype, trust_remote_code=self.policy.trust_remote_code)
+        CannotRun where they are not on disk or too large, or the device is not there.
+        """
+        from wirecheck import devices, zoo_weights
+
+        return zoo_weights.load_weights(
+            self.snapshot,
+            dtype=self.train.dtype,
+            trust_remote_code=self.policy.trust_remote_code,
+            device=devices.choose(self.policy),
+        )
 
 
 @dataclass

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from wirecheck import devices
 from wirecheck.errors import CannotRun
 from wirecheck.snapshot import JsonUnreadable, Snapshot
 from wirecheck.zero_fill import zero_filled
@@ -11,7 +10,6 @@ from wirecheck.zero_fill import zero_filled
 MOST_LAYERS = 4096
 LAYER_KEYS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers", "decoder_layers")
 EXPERT_KEYS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
-_GIB, _MIB = 2**30, 2**20
 
 
 def absurd_size(snapshot: Snapshot) -> str | None:
@@ -51,27 +49,10 @@ def require_weights(snapshot: Snapshot) -> None:
         raise CannotRun(f"{len(zeros)} large tensors are all zeros, {zeros[0]} first: these are not the real weights")
 
 
-def require_memory(needed_bytes: int, dtype: str) -> None:
-    """Raise CannotRun unless that much memory can be had."""
-    free_bytes = _free_bytes()
+def require_memory(needed_bytes: int, dtype: str, device: devices.Device = "cpu") -> None:
+    """Raise CannotRun unless that much memory can be had on the device."""
+    free_bytes = devices.free_bytes(device)
     if needed_bytes > free_bytes:
-        raise CannotRun(
-            f"the real weights need {_size(needed_bytes)} of memory in {dtype}, and {_size(free_bytes)} are free"
-        )
-
-
-def _free_bytes() -> int:
-    """What the machine has free, or what this process's cgroup (a container, a Slurm job) still allows."""
-    import psutil
-
-    free = int(psutil.virtual_memory().available)
-    group = Path("/sys/fs/cgroup")
-    try:
-        allowed = int((group / "memory.max").read_text()) - int((group / "memory.current").read_text())
-    except (OSError, ValueError):  # no cgroup v2 here, or no limit ("max")
-        return free
-    return min(free, max(allowed, 0))
-
-
-def _size(count: int) -> str:
-    return f"{count / _GIB:.0f} GiB" if count >= _GIB else f"{count / _MIB:.0f} MiB"
+        where = "memory" if device == "cpu" else f"memory on {device}"
+        need, had = devices.size(needed_bytes), devices.size(free_bytes)
+        raise CannotRun(f"the real weights need {need} of {where} in {dtype}, and {had} are free")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import platform
 import time
 import traceback
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from typing import Any, Literal, Protocol
 
 from wirecheck.errors import CannotRun, Interrupted
-from wirecheck.probe import ModelBench, PairBench, Probe
+from wirecheck.isolation import ChildFailed, isolated
+from wirecheck.probe import ModelBench, PairBench, Probe, Yielded
 from wirecheck.probes import MODEL_PROBES, PAIR_PROBES, SINGLE_PROBES
 from wirecheck.schema import (
     CheckedModel,
@@ -36,6 +37,7 @@ from wirecheck.schema import (
 )
 from wirecheck.snapshot import Snapshot
 from wirecheck.verdict import Expected, judge
+from wirecheck.wires.own import load_factory
 
 PACKAGES = (
     "accelerate",
@@ -131,7 +133,7 @@ def _common(probe: Probe, bench: ModelBench | PairBench, output: _Output, second
 
 
 def _collect(probe: Probe, bench: ModelBench | PairBench, output: _Output) -> None:
-    for item in probe.run(bench):
+    for item in _yielded(probe, bench):
         match item:
             case Fact():
                 output.facts.append(item)
@@ -145,7 +147,37 @@ def _collect(probe: Probe, bench: ModelBench | PairBench, output: _Output) -> No
         raise SilentProbe(f"{probe.name} ended without a claim")
 
 
+def _yielded(probe: Probe, bench: ModelBench | PairBench) -> Iterator[Yielded]:
+    """What the probe yields. Where it would run code of the user's it is run in a process of its own.
+
+    A wire is run from `simulated` up; what is declared or inspected of a pair is read from its files.
+    """
+    if isinstance(bench, PairBench) and bench.wire.is_own and probe.level.rank >= Level.SIMULATED.rank:
+        return isolated(_OnOwnWire(probe, bench), bench.policy.wire_seconds)
+    return probe.run(bench)
+
+
+@dataclass(frozen=True)
+class _OnOwnWire:
+    """A probe of the user's own wire, to be run elsewhere."""
+
+    probe: Probe
+    bench: PairBench
+
+    def __call__(self) -> Iterator[Yielded]:
+        """Imports the user's module first: what that raises is a crash with its traceback, and no finding."""
+        load_factory(self.bench.wire.name)
+        yield from self.probe.run(self.bench)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For another interpreter: without the models, which are made again there."""
+        bare = replace(self.bench, a=replace(self.bench.a), b=replace(self.bench.b))
+        return _OnOwnWire, (self.probe, bare)
+
+
 def _error(failure: BaseException) -> ProbeError:
+    if isinstance(failure, ChildFailed):
+        return failure.error
     message = str(failure).strip() or type(failure).__name__
     story = "".join(traceback.format_exception(failure))
     return ProbeError(type=type(failure).__name__, message=message[:2000], traceback=story[-20000:])
@@ -238,7 +270,7 @@ class Check:
     def _one(self, probe: Probe, bench: ModelBench | PairBench, subjects: tuple[Subject, ...]) -> None:
         self.progress.started(probe.name, bench.subject)
         output = _Output()
-        reason = _why_not(probe, self.request.policy.depth, [r for r in self.runs if r.subject in subjects])
+        reason = why_not(probe, self.request.policy.depth, [r for r in self.runs if r.subject in subjects])
         if reason:
             run: ProbeRun = Skipped(
                 probe=probe.name, subject=bench.subject, level=probe.level, seconds=0.0, reason=reason
@@ -261,7 +293,7 @@ class Check:
         return tuple(fact for run in self.runs for fact in run.facts)
 
 
-def _why_not(probe: Probe, depth: Level, before: Sequence[ProbeRun]) -> str | None:
+def why_not(probe: Probe, depth: Level, before: Sequence[ProbeRun]) -> str | None:
     """Why a probe is not to be run, given the runs its subject(s) already have; None when it is."""
     if probe.level.rank > depth.rank:
         return f"beyond --depth {depth}"

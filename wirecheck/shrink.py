@@ -1,14 +1,18 @@
 """From a model's config to a tiny one of the same kind: what decides behaviour stays, what only costs shrinks.
 
-Pure: dictionaries in, dictionaries out. Which layers are kept is decided first (one of each distinct kind, in their
-order), then every size is scaled by its role; what no rule names is kept as it is.
+Pure: dictionaries in, dictionaries out. Which layers are kept is decided first (`shrink_layers`), then every size is
+scaled by its role (`shrink_roles`); what no rule names is kept as it is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import log2
 from typing import Any
+
+from wirecheck import shrink_roles as roles
+from wirecheck.shrink_layers import first_of, layers_to_keep, num_layers, overrides
 
 WIDTH = 64
 """Width of the twin's hidden state; a model of three heads has a narrower twin."""
@@ -19,73 +23,13 @@ ODD_HEAD_DIM = 24
 STATE = 16
 """State-space state size."""
 SMALL_EXPERTS = 8
+HASH_ROWS = 1024
 CHUNK = 32
 """Positions a state-space layer takes at a time; its plain PyTorch form pads shorter inputs to it."""
-MAX_LAYERS = 12
 TABLE_BYTES = 300_000_000
 """A float32 embedding table above this loses rows; below it the vocabulary keeps every row."""
 _ROWS = TABLE_BYTES // (4 * WIDTH)
 _DROPOUTS = ("dropout", "pdrop", "dropout_prob", "layerdrop", "jitter_noise")
-
-_LAYERS = (
-    "num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers", "encoder_layers",
-    "num_decoder_layers", "num_encoder_layers", "num_blocks", "num_layers_per_stack",
-)  # fmt: skip
-_WIDTHS = (
-    "hidden_size", "d_model", "n_embd", "emb_dim", "embedding_dim", "embedding_size", "word_embed_proj_dim",
-    "input_embedding_size", "output_embedding_size", "attention_hidden_size", "lru_width", "intermediate_size",
-    "intermediate_size_mlp", "ffn_dim", "n_inner", "dff", "decoder_ffn_dim", "encoder_ffn_dim", "ffn_hidden_size",
-    "expert_ffn_hidden_size", "moe_intermediate_size", "dim_ff", "d_inner", "shared_intermediate_size",
-    "shared_expert_intermediate_size", "shared_experts_intermediate_size", "feed_forward_size",
-    "moe_shared_expert_intermediate_size", "dense_intermediate_size", "q_lora_rank", "kv_lora_rank", "o_lora_rank",
-    "hidden_size_per_layer_input", "router_hidden_size", "laurel_rank", "ple_embed_dim", "hc_lowrank", "d_rel",
-    "gated_norm_rank", "adapter_rank", "time_step_rank", "mamba_dt_rank", "block_multiple_of",
-)  # fmt: skip
-_HEADS = (
-    "num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads", "decoder_attention_heads",
-    "encoder_attention_heads", "num_encoder_attention_heads", "num_decoder_attention_heads", "index_n_heads",
-    "swa_num_attention_heads", "linear_num_heads", "linear_num_value_heads", "num_attention_heads_per_layer",
-)  # fmt: skip
-_KV_HEADS = (
-    "num_key_value_heads", "num_kv_heads", "n_head_kv", "swa_num_key_value_heads", "num_query_groups",
-    "num_global_key_value_heads", "linear_num_key_heads",
-)  # fmt: skip
-_HEAD_DIMS = (
-    "head_dim", "global_head_dim", "swa_head_dim", "dim_head", "attention_head_size", "d_head", "kv_channels",
-    "qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim", "index_head_dim", "linear_head_dim", "linear_key_head_dim",
-    "linear_value_head_dim", "mamba_d_head", "mamba_head_dim", "mamba_headdim",
-)  # fmt: skip
-_EXPERTS = (
-    "num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts",
-)  # fmt: skip
-_TOP_K = ("num_experts_per_tok", "num_experts_per_token", "top_k_experts", "moe_topk", "moe_k", "top_k")
-_GROUPS = ("n_group", "num_expert_group")
-_STATES = (
-    "mamba_d_state", "ssm_state_size", "state_size",
-)  # fmt: skip
-_SSM_HEADS = (
-    "mamba_n_heads", "mamba_num_heads", "n_mamba_heads",
-)  # fmt: skip
-_SSM_GROUPS = (
-    "mamba_n_groups", "mamba_ngroups", "n_groups", "o_groups",
-)  # fmt: skip
-_CHUNKS = ("mamba_chunk_size", "chunk_size")
-_BOUNDARIES = ("first_k_dense_replace", "num_dense_layers", "moe_layer_start_index", "max_window_layers")
-"""Layers below the number are of another kind than those at or above it."""
-_INDEX_LISTS = ("mlp_only_layers", "moe_layers", "full_attn_idxs", "cross_attention_layers", "hybrid_layer_ids")
-_PERIODS = (
-    "attn_layer_period", "expert_layer_period", "decoder_sparse_step", "no_rope_layer_interval", "layer_group_size",
-    "sliding_window_pattern", "_sliding_window_pattern", "interleave_moe_layer_step", "global_attn_every_n_layers",
-    "moe_layer_interval", "n_layers_per_attn_res_block",
-)  # fmt: skip
-_PATTERNS = ("block_types",)
-"""Lists repeated over the layers."""
-_DECIDING = (
-    "hidden_act", "hidden_activation", "activation_function", "attention_bias", "mlp_bias", "use_qk_norm", "qk_norm",
-    "sliding_window", "use_sliding_window", "attn_logit_softcapping", "final_logit_softcapping", "logits_scaling",
-    "logit_scale", "embedding_multiplier", "residual_multiplier", "attention_multiplier", "query_pre_attn_scalar",
-    "scale_embedding", "alibi", "parallel_attn", "new_decoder_architecture", "multi_query", "num_kv_shared_layers",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -97,18 +41,20 @@ class Shrunk:
     changed: tuple[str, ...]
 
 
-def shrink(fields: Mapping[str, Any]) -> Shrunk:
-    """The fields of a text config, as `to_dict` writes them, made small."""
-    layers = _layers_to_keep(fields)
-    rule = _Scale(fields, layers)
-    small = {key: rule.of(key, value) for key, value in fields.items() if not key.startswith("_attn_implementation")}
-    small.pop("quantization_config", None)  # the twin's weights are float32
+def shrink(fields: Mapping[str, Any], *, max_rows: int | None = None) -> Shrunk:
+    """The fields of a text config, as `to_dict` writes them, made small.
+
+    The vocabulary keeps its rows, up to `TABLE_BYTES`, or up to `max_rows` where that is given.
+    """
+    rows = min(_ROWS, max_rows or _ROWS)
+    layers = layers_to_keep(fields)
+    small = _Scale(fields, layers, rows).all()
     changed = tuple(
         f"{key} {fields[key]} -> {small[key]}"
         for key in fields
         if key in small and small[key] != fields[key] and isinstance(fields[key], int | float)
     )
-    return Shrunk(small, _kept(fields, layers), changed)
+    return Shrunk(small, _kept(fields, layers, rows), changed)
 
 
 def attention_class(heads: int, kv_heads: int) -> str:
@@ -118,72 +64,47 @@ def attention_class(heads: int, kv_heads: int) -> str:
     return "MQA" if kv_heads == 1 else "GQA"
 
 
-def first_of(fields: Mapping[str, Any], names: Sequence[str]) -> int | None:
-    """The first of those fields that holds a positive whole number."""
-    for name in fields:
-        value = fields[name]
-        if name in names and isinstance(value, int) and not isinstance(value, bool) and value > 0:
-            return value
-    return None
+def with_rows(key: str, value: Any, rows: int) -> Any:
+    """A token id, or a list of them, that has a row among `rows`; anything else as it is."""
+    if not key.endswith(("token_id", "token_index", "_tokens")):
+        return value
+    if isinstance(value, list | tuple):
+        return [with_rows(key, one, rows) for one in value]
+    return min(value, rows - 1) if isinstance(value, int) else value
 
 
-def _layers_to_keep(fields: Mapping[str, Any]) -> list[int]:
-    """Indices of the layers the twin has: one of each distinct kind, at least two, in their order."""
-    total = first_of(fields, _LAYERS)
-    if total is None:
-        return []
-    aligned = [v for v in fields.values() if isinstance(v, list | tuple) and len(v) == total]
-    kinds: dict[str, int] = {}
-    for index in range(total):
-        kinds.setdefault(str([v[index] for v in aligned] + _flags(fields, index, total)), index)
-        if len(kinds) == MAX_LAYERS:
-            break
-    periods = [p for key in _PERIODS if isinstance(p := fields.get(key), int) and 1 < p < total]
-    periods += [len(p) for key in _PATTERNS if isinstance(p := fields.get(key), list | tuple) and 1 < len(p) < total]
-    if len(kinds) == 1 and periods:
-        return list(range(min(total, max(periods), MAX_LAYERS)))
-    chosen = sorted(kinds.values())
-    spare = (index for index in range(total) if index not in chosen)
-    while len(chosen) < min(2, total):
-        chosen = sorted([*chosen, next(spare)])
-    return chosen
-
-
-def _flags(fields: Mapping[str, Any], index: int, total: int) -> list[Any]:
-    """What fields other than aligned lists say about one layer."""
-    flags: list[Any] = [index < k for key in _BOUNDARIES if isinstance(k := fields.get(key), int)]
-    flags += [index in ids for key in _INDEX_LISTS if isinstance(ids := fields.get(key), list | tuple)]
-    shared = fields.get("num_kv_shared_layers")
-    if isinstance(shared, int):
-        flags.append(index >= total - shared)
-    return [*flags, _overrides(fields, index)]
-
-
-def _overrides(fields: Mapping[str, Any], index: int) -> dict[str, Any]:
-    """What `per_layer_config` says of one layer; its keys are layer numbers, zero-padded or not."""
-    table = fields.get("per_layer_config") or {}
-    return next((dict(v) for k, v in table.items() if str(k).isdigit() and int(k) == index), {})
+def _own_width(fields: Mapping[str, Any]) -> int | None:
+    return first_of(fields, roles.HIDDEN)
 
 
 class _Scale:
     """The rule of every field, given the model's own sizes."""
 
-    def __init__(self, fields: Mapping[str, Any], layers: list[int]) -> None:
-        self.layers = layers
-        self.total = first_of(fields, _LAYERS) or 0
-        self.fields = fields
-        self.width = first_of(fields, ("hidden_size", "d_model", "n_embd", "emb_dim", "embedding_dim")) or WIDTH
-        self.heads = first_of(fields, _HEADS) or HEADS
-        kv_heads = first_of(fields, _KV_HEADS) or self.heads
+    def __init__(self, fields: Mapping[str, Any], layers: list[int], rows: int, base: int | None = None) -> None:
+        """`base` is the width that becomes `WIDTH`: the model's own, or the least of several nested in one config."""
+        self.layers, self.rows, self.fields = layers, rows, fields
+        self.total = num_layers(fields)
+        inner = [width for value in fields.values() if (width := _sub_model_width(value)) is not None]
+        self.base = base or _own_width(fields) or min(inner, default=WIDTH)
+        self.width = _own_width(fields) or self.base
+        self.heads = first_of(fields, roles.HEADS) or HEADS
+        kv_heads = first_of(fields, roles.KV_HEADS) or self.heads
         self.small_heads = min(self.heads, HEADS)
         self.small_kv = {"MHA": self.small_heads, "MQA": 1, "GQA": max(1, self.small_heads // 2)}[
             attention_class(self.heads, kv_heads)
         ]
-        self.small_width = WIDTH if WIDTH % self.small_heads == 0 else HEAD_DIM * self.small_heads
+        small = self._twin_width(self.width)
+        self.small_width = small if small % self.small_heads == 0 else HEAD_DIM * self.small_heads
         self._inner = self.small_width * (first_of(fields, ("mamba_expand", "expand")) or 2)
         self.head_dim = fields.get("head_dim") if isinstance(fields.get("head_dim"), int) else None
         wide = self.head_dim is not None and self.head_dim * self.heads != self.width
         self.small_head_dim = ODD_HEAD_DIM if wide else self.small_width // self.small_heads
+
+    def all(self) -> dict[str, Any]:
+        """Every field made small."""
+        dropped = ("quantization_config",)  # the twin's weights are float32
+        kept = (key for key in self.fields if not key.startswith("_attn_implementation") and key not in dropped)
+        return {key: self.of(key, self.fields[key]) for key in kept}
 
     def of(self, key: str, value: Any) -> Any:
         """The twin's value of one field."""
@@ -195,62 +116,88 @@ class _Scale:
             return 0.0
         if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
             return value
-        return next((small for names, small in self._sizes(key, value) if key in names), self._clamped(key, value))
+        return next((small for names, small in self._sizes(key, value) if key in names), self._unnamed(key, value))
+
+    def _twin_width(self, width: int) -> int:
+        """`WIDTH` for the base; models nested in one config keep their ratios, in powers of two."""
+        return WIDTH << max(0, round(log2(width / self.base)))
 
     def _sizes(self, key: str, value: int) -> tuple[tuple[Sequence[str], int], ...]:
         """What a whole number becomes, by the role its name has; the first role that names it counts."""
-        has_state = first_of(self.fields, _STATES) is not None
+        has_state = first_of(self.fields, roles.STATES) is not None
         ssm_heads = self._inner // HEAD_DIM
         head_dim = self.head_dim or max(1, self.width // self.heads)
         return (
-            (_LAYERS, max(len(self.layers), 1)),
-            (_WIDTHS, _round_up(value * self.small_width // self.width, 16)),
+            (roles.LAYERS, max(len(self.layers), 1) * self._rounds(key)),
+            (("hidden_size_global",), self._twin_width(value)),
+            (roles.WIDTHS, _round_up(value * self.small_width // self.width, 16)),
             (("num_heads",) if has_state else (), ssm_heads),
-            (_HEADS, self.small_heads),
+            (roles.HEADS, self.small_heads),
             (("linear_num_key_heads",), max(1, self.small_heads // 2)),
-            (_KV_HEADS, self.small_kv),
-            (_HEAD_DIMS, self._head_dim(key, value)),
+            (roles.KV_HEADS, self.small_kv),
+            (roles.HEAD_DIMS, self._head_dim(key, value)),
             (("qk_head_dim",), 2 * HEAD_DIM),
-            (_EXPERTS, self._experts(value)),
-            (_STATES, min(value, STATE)),
-            (_SSM_HEADS, ssm_heads),
+            (roles.EXPERTS, self._experts(value)),
+            (roles.STATES, min(value, STATE)),
+            (roles.SSM_HEADS, ssm_heads),
             (("mamba_d_ssm",), self._inner),
-            (_SSM_GROUPS, min(value, 2)),
-            (_CHUNKS if has_state else (), min(value, CHUNK)),
-            (_BOUNDARIES, sum(index < value for index in self.layers)),
+            (roles.SSM_GROUPS, min(value, 2)),
+            (roles.CHUNKS if has_state else (), min(value, CHUNK)),
+            (roles.BOUNDARIES, sum(index < value for index in self.layers)),
             (("num_kv_shared_layers",), sum(index >= self.total - value for index in self.layers)),
-            (("vocab_size", "vocab_size_per_layer_input"), min(value, _ROWS)),
+            (roles.HASHES, min(value, HASH_ROWS)),
             (("rotary_dim",), max(2, value * self.small_head_dim // head_dim // 2 * 2)),
         )
 
-    def _clamped(self, key: str, value: int) -> int:
-        """What no role names stays, but a token id must have a row."""
-        rows = min(first_of(self.fields, ("vocab_size",)) or value + 1, _ROWS)
-        return min(value, rows - 1) if key.endswith("token_id") else value
+    def _rounds(self, key: str) -> int:
+        """How often the layers are gone through, where the model has a stack of them and counts every passage."""
+        stack = first_of(self.fields, (roles.STACK,))
+        return max(1, self.total // stack) if stack and key != roles.STACK else 1
+
+    def _unnamed(self, key: str, value: int) -> int:
+        """What no role names stays, but a vocabulary has at most the rows given, and a token id has one of them."""
+        if key.endswith(("vocab_size", "vocab_size_per_layer_input")):
+            return min(value, self.rows)
+        rows = min(first_of(self.fields, ("vocab_size",)) or value + 1, self.rows)
+        return int(with_rows(key, value, rows))
 
     def _head_dim(self, key: str, value: int) -> int:
-        if key == "head_dim" and first_of(self.fields, ("qk_rope_head_dim", "expand")) is None:
+        if key != "head_dim" or first_of(self.fields, ("expand",)) is not None:
+            return HEAD_DIM
+        if first_of(self.fields, ("qk_rope_head_dim",)) is None:
             return _round_up(value * self.small_head_dim // (self.head_dim or value), 2)
-        return HEAD_DIM
+        return 2 * HEAD_DIM if value in self._query_key_dims() else HEAD_DIM
+
+    def _query_key_dims(self) -> set[int]:
+        """Both parts of a query of latent attention together, as the config or one of its layers has them."""
+        views = [{**self.fields, **overrides(self.fields, index)} for index in range(max(self.total, 1))]
+        parts = ("qk_nope_head_dim", "qk_rope_head_dim")
+        return {sum(view[part] for part in parts) for view in views if all(view.get(part) for part in parts)}
 
     def _experts(self, value: int) -> int:
-        top_k = first_of(self.fields, _TOP_K) or 1
-        groups = first_of(self.fields, _GROUPS) or 1
+        top_k = first_of(self.fields, roles.TOP_K) or 1
+        groups = first_of(self.fields, roles.GROUPS) or 1
         return min(value, _round_up(max(SMALL_EXPERTS, 2 * top_k), 2 * groups))
 
     def _listed(self, key: str, value: Sequence[Any]) -> list[Any]:
-        if key in _INDEX_LISTS:
+        if key in roles.INDEX_LISTS:
             return [new for new, old in enumerate(self.layers) if old in value]
-        if key.endswith("_token_id") or len(value) != self.total or not self.layers:
-            return list(value)
+        if key in roles.WIDTH_LISTS:
+            parts = [one * self.small_width // sum(value) for one in value]
+            return [*parts[:-1], self.small_width - sum(parts[:-1])]
+        if key.endswith(("_token_id", "_tokens")) or len(value) != self.total or not self.layers:
+            rows = min(first_of(self.fields, ("vocab_size",)) or self.rows, self.rows)
+            return list(with_rows(key, value, rows))
         return [self.of(key, value[index]) for index in self.layers]
 
     def _nested(self, key: str, value: dict[str, Any]) -> dict[str, Any]:
         if key == "per_layer_config":
-            kept = {str(new): _overrides(self.fields, old) for new, old in enumerate(self.layers)}
+            kept = {str(new): overrides(self.fields, old) for new, old in enumerate(self.layers)}
             return {layer: {k: self.of(k, v) for k, v in held.items()} for layer, held in kept.items() if held}
         if key.startswith("rope"):
             return {k: self._rope(k, v, value) for k, v in value.items()}
+        if _sub_model_width(value) is not None:
+            return _Scale(value, layers_to_keep(value), self.rows, self.base).all()
         return {k: self.of(k, v) for k, v in value.items()}
 
     def _rope(self, key: str, value: Any, whole: Mapping[str, Any]) -> Any:
@@ -268,25 +215,38 @@ class _Scale:
         return value
 
 
+def _sub_model_width(value: Any) -> int | None:
+    """The width of a model whose whole config is nested in another's; None for any other value."""
+    whole = isinstance(value, dict) and first_of(value, roles.LAYERS) and first_of(value, roles.HEADS)
+    return _own_width(value) if whole else None
+
+
 def _round_up(value: int, step: int) -> int:
     return max(step, -(-value // step) * step)
 
 
-def _kept(fields: Mapping[str, Any], layers: list[int]) -> tuple[str, ...]:
+def _kept(fields: Mapping[str, Any], layers: list[int], rows: int) -> tuple[str, ...]:
     """What the twin has in common with the model, in words."""
     kept: list[str] = []
-    heads = first_of(fields, _HEADS)
+    heads = first_of(fields, roles.HEADS)
     if heads is not None:
-        kept.append(f"attention {attention_class(heads, first_of(fields, _KV_HEADS) or heads)}")
-    if "vocab_size" in fields and fields["vocab_size"] <= _ROWS:
+        kept.append(f"attention {attention_class(heads, first_of(fields, roles.KV_HEADS) or heads)}")
+    if first_of(fields, ("kv_lora_rank",)) is not None:
+        query = "queries and " if first_of(fields, ("q_lora_rank",)) else ""
+        kept.append(f"latent attention ({query}keys and values through a low rank)")
+    if first_of(fields, roles.STATES) is not None:
+        kept.append("state-space layers")
+    if first_of(fields, ("hidden_size_per_layer_input",)) is not None:
+        kept.append("per-layer embeddings")
+    if isinstance(fields.get("vocab_size"), int) and fields["vocab_size"] <= rows:
         kept.append(f"vocab_size {fields['vocab_size']}")
     kept.append(f"tie_word_embeddings {fields.get('tie_word_embeddings')}")
     rope = fields.get("rope_parameters")
     if isinstance(rope, dict):
         leaves = [v for v in rope.values() if isinstance(v, dict)] or [rope]
         kept.append("rotary " + ", ".join(sorted({str(leaf.get("rope_type", "default")) for leaf in leaves})))
-    types = fields.get("layer_types")
-    if isinstance(types, list | tuple) and layers and max(layers) < len(types):
+    types = next((v for key in roles.KINDS if isinstance(v := fields.get(key), list | tuple)), ())
+    if layers and max(layers) < len(types):
         kept.append("layers " + ", ".join(dict.fromkeys(str(types[i]) for i in layers)))
-    kept += [f"{key} {fields[key]}" for key in (*_TOP_K, *_DECIDING) if fields.get(key) is not None]
+    kept += [f"{key} {fields[key]}" for key in (*roles.TOP_K, *roles.DECIDING) if fields.get(key) is not None]
     return tuple(kept)

@@ -19,14 +19,14 @@ import signal
 import sys
 import time
 import traceback
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, tzinfo
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal
 
+from wirecheck.child_process import OWN_DEATHS, let_go, quiet_fork
 from wirecheck.errors import CannotRun
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 Bound = Literal["sandbox", "CPU time", "memory", "output", "recursion", "size", "death"]
 Stopped = Literal["output", "wall clock"]
 
-_PARALLELISM = "TOKENIZERS_PARALLELISM"
 _RENDERER = "transformers.utils.chat_template_utils"
 _TEMPLATE_FILE = ("<template>", "<unknown>")
 """The file names under which jinja runs a template that came as a string."""
@@ -43,8 +42,6 @@ _MAX_MESSAGE = 200
 _POLL_S = 0.5
 _OUT_OF_MEMORY = 3
 """Exit status of a child that met its memory bound outside of a template."""
-_OWN_DEATHS = ("SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV", "SIGXFSZ")
-"""Signals that a process brings upon itself; any other comes from outside, as from a kernel short of memory."""
 _CHUNK = 1 << 16
 
 
@@ -118,7 +115,7 @@ def render(
         raise CannotRun("a chat template is rendered in a forked child, which this platform does not have")
     limits = limits or LIMITS
     reader, writer = os.pipe()
-    with _quiet_fork():
+    with quiet_fork():
         pid = os.fork()
         if pid == 0:
             _child(tokenizer, chats, limits, writer)
@@ -144,22 +141,6 @@ def render(
 
 
 # ---------------------------------------------------------------------------------------------- in this process
-
-
-@contextlib.contextmanager
-def _quiet_fork() -> Iterator[None]:
-    """No warning about the fork, on stderr or in Python: the child starts no thread and touches no device."""
-    before = os.environ.get(_PARALLELISM)
-    os.environ[_PARALLELISM] = "false"  # the tokenizers library reads it in the child: its threads are not there
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12+: fork in a threaded process
-            yield
-    finally:
-        if before is None:
-            del os.environ[_PARALLELISM]
-        else:
-            os.environ[_PARALLELISM] = before
 
 
 def _listen(reader: int, answer: bytearray, limits: Limits, num_chats: int) -> Stopped | None:
@@ -191,7 +172,7 @@ def _bound_of(status: int) -> Bound:
     name = signal.Signals(os.WTERMSIG(status)).name
     if name == "SIGXCPU":
         return "CPU time"
-    if name in _OWN_DEATHS:
+    if name in OWN_DEATHS:
         return "death"
     raise CannotRun(f"the process that renders chat templates was ended from outside, by {name}")
 
@@ -262,13 +243,8 @@ def _confine(limits: Limits, writer: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGXCPU, signal.SIG_DFL)
     null = os.open(os.devnull, os.O_RDWR)
-    for stream in (0, 1, 2):
-        os.dup2(null, stream)
-    for inherited in [int(entry.name) for entry in Path("/dev/fd").iterdir()]:
-        if inherited > 2 and inherited != writer:  # noqa: PLR2004  # the three standard streams
-            with contextlib.suppress(OSError):  # the descriptor that read the list is gone by now
-                os.close(inherited)
-    bounds = {resource.RLIMIT_CORE: 0, resource.RLIMIT_FSIZE: 0, resource.RLIMIT_CPU: limits.cpu_s}
+    let_go(null, null, keep=writer)
+    bounds = {resource.RLIMIT_FSIZE: 0, resource.RLIMIT_CPU: limits.cpu_s}
     pages = Path("/proc/self/statm")
     if pages.is_file():
         held = int(pages.read_text(encoding="ascii").split()[0]) * resource.getpagesize()

@@ -131,11 +131,21 @@ EMB: tuple[Code, ...] = (
         family="EMB",
         severity=Severity.WARN,
         level=Level.EXECUTED,
-        sentence="The real model predicts plain text hardly better than chance: weights and config do not match.",
+        sentence="On no plain text is the real model's loss below a third of chance: weights and config do not match.",
         remedy=(
-            "Generate a sentence with the model by itself; compare rope_theta, heads and head_dim in config.json with "
+            "Generate a sentence with the model by itself; compare model_type, heads and head_dim in config.json with "
             "those the weights were trained with, and fetch both anew from one commit."
         ),
+        reference=None,
+    ),
+    Code(
+        code="EMB12",
+        name="inputs-mutated",
+        family="EMB",
+        severity=Severity.WARN,
+        level=Level.SIMULATED,
+        sentence="The forward changes its caller's tensors in place: a second forward is given other embeddings.",
+        remedy="Pass a fresh tensor to every forward (`inputs_embeds=embeds.clone()`), and the mask likewise.",
         reference=None,
     ),
 )

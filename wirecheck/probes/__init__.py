@@ -5,7 +5,10 @@ from __future__ import annotations
 from wirecheck.probe import Probe
 from wirecheck.probes.config import CONFIG
 from wirecheck.probes.embeds import EMBEDS_TWIN, EMBEDS_WEIGHTS
+from wirecheck.probes.embeds_use import EMBEDS_USE
 from wirecheck.probes.expectations import EXPECTATIONS
+from wirecheck.probes.meaning import MEANING
+from wirecheck.probes.measured import EMBEDS_DEVICE, STEP_DEVICE
 from wirecheck.probes.memory import MEMORY, MEMORY_MODEL
 from wirecheck.probes.pairing import PAIRING
 from wirecheck.probes.skeleton import SKELETON
@@ -14,6 +17,7 @@ from wirecheck.probes.tokenizer import TOKENIZER
 from wirecheck.probes.values import VALUES
 from wirecheck.probes.weights import WEIGHTS
 from wirecheck.probes.wire import WIRE_TWIN, WIRE_WEIGHTS
+from wirecheck.probes.wire_sizes import WIRE_SIZES
 
 MODEL_PROBES: tuple[Probe, ...] = (
     CONFIG,
@@ -22,10 +26,13 @@ MODEL_PROBES: tuple[Probe, ...] = (
     TOKENIZER,
     TEMPLATE,
     EMBEDS_TWIN,
+    EMBEDS_USE,
     VALUES,
     EMBEDS_WEIGHTS,
+    MEANING,
+    EMBEDS_DEVICE,
     EXPECTATIONS,
 )
-PAIR_PROBES: tuple[Probe, ...] = (PAIRING, MEMORY, WIRE_TWIN, WIRE_WEIGHTS)
+PAIR_PROBES: tuple[Probe, ...] = (PAIRING, WIRE_SIZES, MEMORY, WIRE_TWIN, WIRE_WEIGHTS, STEP_DEVICE)
 SINGLE_PROBES: tuple[Probe, ...] = (MEMORY_MODEL,)
 """Asked of a model checked alone; of a pair, its own probes ask the same of both together."""

@@ -11,7 +11,18 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import TYPE_CHECKING
 
-from wirecheck.embedding_trial import POSITIONS, ROWS, SAME, SLACK, Trial, gap, rms, rounding_step, tolerance
+from wirecheck.embedding_trial import (
+    POSITIONS,
+    REFUSALS,
+    ROWS,
+    SAME,
+    SLACK,
+    Trial,
+    gap,
+    rms,
+    rounding_step,
+    tolerance,
+)
 from wirecheck.errors import CannotRun
 from wirecheck.geometry import read_geometry
 from wirecheck.limits import one_line, within_means
@@ -23,11 +34,6 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-_REFUSALS = (
-    *(ValueError, TypeError, RuntimeError, NotImplementedError, AttributeError),
-    *(KeyError, IndexError, AssertionError),
-)
-"""What a forward raises that does not take its input; anything else is a crash."""
 _UNLOADED = (
     "Load the model by itself (`AutoModelForCausalLM.from_pretrained`) and mend what it raises: fetch the files anew, "
     "or install the transformers release that wrote them."
@@ -72,12 +78,12 @@ def _on_twin(bench: ModelBench) -> Iterator[Yielded]:
 
 
 def _on_weights(bench: ModelBench) -> Iterator[Yielded]:
-    from wirecheck import zoo
+    from wirecheck import zoo_weights
 
     dtype = bench.train.dtype
     try:
         model = bench.weights
-    except zoo.WeightsRefused as error:
+    except zoo_weights.WeightsRefused as error:
         source = f"load of the real weights in {dtype}"
         seen = Evidence(level=Level.EXECUTED, source=source, observed=error.reason, expected="a model")
         claim = "The weights are on this disk, and transformers does not load them: nothing can be fed to the model."
@@ -106,13 +112,13 @@ def _checks(case: _Case, about: tuple[tuple[str, str], ...]) -> Iterator[Yielded
     with torch.no_grad():
         try:
             by_ids_BTV = trial.logits(input_ids=trial.ids_BT)
-        except _REFUSALS as error:
+        except REFUSALS as error:
             yield _runs_on_nothing(case, error)
             return
         embeds_BTD = trial.embed()
         try:
             by_embeds_BTV = trial.logits(inputs_embeds=embeds_BTD)
-        except _REFUSALS as error:
+        except REFUSALS as error:
             yield from _refused(case, error, by_ids_BTV)
             return
         evidence = (case.seen(_FED, "runs"), *(case.seen(what, words) for what, words in about))
@@ -168,7 +174,7 @@ def _perturbed(case: _Case, embeds_BTD: torch.Tensor, plain_BTV: torch.Tensor) -
     bench, name = case.bench, case.name
     try:
         moved_BTV = case.trial.logits(inputs_embeds=case.trial.nudged(embeds_BTD))
-    except _REFUSALS as error:
+    except REFUSALS as error:
         kind = type(error).__name__
         claim = f"{name} takes only vectors of its own table as inputs_embeds; for others it raises {kind}."
         yield bench.found("CFG10", claim, case.seen("model(inputs_embeds=vectors outside the table)", kind, "runs"))
@@ -212,7 +218,7 @@ def _gradient(case: _Case, embeds_BTD: torch.Tensor) -> Yielded:
     expected = f"finite and non-zero at {ROWS} x {POSITIONS - 1} vectors"
     try:
         grad_BTD = case.trial.gradient(embeds_BTD)
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError) as error:
         claim = f"No gradient comes back from {name} to inputs_embeds: backward raises {one_line(error)}"
         return bench.found("EMB05", claim, case.seen(what, "raises", expected))
     if grad_BTD is None:

@@ -9,7 +9,7 @@ from wirecheck.errors import CannotRun
 from wirecheck.probe import ModelBench, PairBench, Probe, Yielded
 from wirecheck.schema import Evidence, Level, Scalar, strongest
 from wirecheck.vocabulary import overlap
-from wirecheck.wires import WIRES
+from wirecheck.wires import WIRES, pair_count
 
 SAMPLE = (
     ("English", "The committee will publish its final report on the harbour bridge before the end of the month."),
@@ -42,20 +42,22 @@ def _run(bench: PairBench) -> Iterator[Yielded]:
 
 def _hidden(bench: PairBench) -> Iterator[Yielded]:
     sizes = [_whole(bench, side, "hidden_size") for side in ("a", "b")]
-    wire = WIRES.get(bench.wire.name)
-    if wire is None:
+    if bench.wire.is_own:
+        claim = f"The hidden sizes are {sizes[0]} and {sizes[1]}; what projects to them is your own wire's."
+        yield bench.found("PAR01", claim, *(_seen(bench, side, "hidden_size") for side in ("a", "b")))
+        return
+    if bench.wire.name not in WIRES:
         raise CannotRun(f"the parameters of wire {bench.wire.name} are not known without building it")
-    counts = [wire.parameter_count(bench.wire, size) for size in sizes]
-    width = bench.wire.latent_width
-    source = f"parameter count of wire {bench.wire.name}, latent width {width}"
+    count, width = pair_count(bench.wire, *sizes), bench.wire.latent_width
+    has_latent = count.encoder > 0
+    source = f"parameter count of wire {bench.wire.name}" + (f", latent width {width}" if has_latent else "")
     seen = [_seen(bench, side, "hidden_size") for side in ("a", "b")]
-    for side, count in zip(("a", "b"), counts, strict=True):
-        seen.append(Evidence(level=Level.INSPECTED, source=f"{source}, adapter {side}", observed=count.adapter))
-        yield bench.fact(f"adapter_{side}_parameters", count.adapter, Level.INSPECTED, source)
-    yield bench.fact("encoder_parameters", counts[0].encoder, Level.INSPECTED, source)
-    adapters = (
-        f"adapters of {counts[0].adapter:,} and {counts[1].adapter:,} parameters project latent width {width} to them"
-    )
+    for side, adapter in (("a", count.adapter_a), ("b", count.adapter_b)):
+        seen.append(Evidence(level=Level.INSPECTED, source=f"{source}, adapter {side}", observed=adapter))
+        yield bench.fact(f"adapter_{side}_parameters", adapter, Level.INSPECTED, source)
+    yield bench.fact("encoder_parameters", count.encoder, Level.INSPECTED, source)
+    what = f"project latent width {width} to them" if has_latent else "turn the other model's hidden states to them"
+    adapters = f"adapters of {count.adapter_a:,} and {count.adapter_b:,} parameters {what}"
     if sizes[0] == sizes[1]:
         yield bench.ok("PAR01", f"Both hidden sizes are {sizes[0]}; {adapters}.", *seen)
     else:

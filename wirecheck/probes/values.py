@@ -78,8 +78,12 @@ def _blocks(held: Any, shape: tuple[int, ...]) -> Iterator[torch.Tensor]:
 
 def _bad_values(values: torch.Tensor) -> int:
     """How many values are NaN or infinite."""
+    import torch
+
     if values.element_size() == 1:  # 8-bit floats have no isfinite of their own
         values = values.float()
+    if values.numel() and all(bool(end.isfinite()) for end in torch.aminmax(values)):
+        return 0  # an order of magnitude faster than to ask each value; a NaN is its own smallest and largest
     return values.numel() - int(values.isfinite().sum())
 
 

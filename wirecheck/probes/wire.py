@@ -1,284 +1,310 @@
 """Does the wire work on this pair: one training step, run and differentiated, on tiny twins and on the real weights.
 
-Both probes make the same checks; they differ in the models they are handed and in the rung that reaches.
+Both probes make the same checks on a wire of the contract, as a black box; they differ in the models they are handed
+and in the rung that reaches. On the twins the step is run once more in the run's own dtype.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from wirecheck.errors import CannotRun
 from wirecheck.probe import PairBench, Probe, Yielded
-from wirecheck.schema import Evidence, Finding, Level, Scalar, Severity
+from wirecheck.probes import wire_labels, wiring
+from wirecheck.probes.residence import affordable
+from wirecheck.probes.wiring import Ground, figure, shape, some
+from wirecheck.schema import Finding, Level, Severity
 
 if TYPE_CHECKING:
-    from torch import nn
-    from transformers import PreTrainedModel
-
-    from wirecheck.wires.checks import Observation
+    from wirecheck.probes.wire_labels import Side
+    from wirecheck.wires.contract import SideName, Wire, WiredModel
     from wirecheck.wires.failure import StepFailed
-    from wirecheck.wires.rig import Rig, Side
-    from wirecheck.wires.step import Step
+    from wirecheck.wires.watch import Observation
 
-MAX_ANSWER_TOKENS = 24  # a 262,144-token head costs 0.8 MB per token and copy
-LEAST_DISTANCE = 1e-4  # in units of the RMS; sound encoders part two sentences by 0.1 and more
-SCALE_SLACK = 0.1  # bfloat16 rounds a calibrated prefix by 0.004
+    Models = tuple[WiredModel, WiredModel]
 
-
-@dataclass(frozen=True)
-class Ground:
-    """What the checks stand on: the rung, and the words for it."""
-
-    level: Level
-    models: str
-    """Who ran: `twins` or `real weights`."""
-    source: str
-
-    def saw(self, observed: Scalar, expected: Scalar = None, *, of: str = "") -> Evidence:
-        """One observation made on this ground."""
-        return Evidence(level=self.level, source=self.source + of, observed=observed, expected=expected)
+LATE_STEPS = 2
+"""Updates after which a tensor behind a gate that starts at zero has its gradient."""
 
 
-def check_wire(bench: PairBench, rig: Rig, step: Step, ground: Ground) -> Iterator[Yielded]:
-    """Every check of one step of `rig`; no gradient is left in the models. MemoryError: this machine is too small."""
+def check_wire(bench: PairBench, wire: Wire, models: Models, ground: Ground) -> Iterator[Yielded]:
+    """Every check of one step of `wire`. CannotRun, last of all, where something could not be told.
+
+    MemoryError: this machine is too small. The wire's tensors are moved by a small step.
+    """
     from wirecheck import zoo
-    from wirecheck.wires import checks
-    from wirecheck.wires.failure import StepFailed
+    from wirecheck.wires import reach
+    from wirecheck.wires.watch import trained_module
 
-    try:
-        with zoo.quiet():
-            seen = checks.observe(rig, step)
-        yield _ran(bench, rig, seen, ground)
-        yield _frozen(bench, rig, ground)
-        finite = _finite(bench, rig, seen, ground)
+    module = trained_module(wire)
+    before = reach.marks(models)
+    with zoo.quiet(), reach.counting_recomputes(models) as recomputes:
+        seen = _observe(bench, wire, models)
+    sides = [side for one in models if (side := wire_labels.read_side(one, seen)) is not None]
+    yield _ran(bench, sides, seen, ground)
+    faults = {
+        "ask for or hold a gradient": list(dict.fromkeys((*reach.thawed(models), *seen.reached))),
+        "are in the wire's module": reach.inside(module, models),
+    }
+    finite = _finite(bench, reach.not_finite(module, seen.losses), len(reach.trainable(module)), ground)
+    if finite.severity is Severity.BLOCK:
+        yield _frozen(bench, faults, models, ground)
         yield finite
-        if finite.severity is Severity.BLOCK:
-            return  # every further figure would be NaN
-        yield _alive(bench, rig, ground)
-        aligned = [_aligned(bench, side, seen, ground) for side in rig.sides]
-        yield from aligned
-        for side in rig.sides:
-            yield _on_scale(bench, rig, side, seen, ground)
-        yield _reads_source(bench, rig, ground)
-        if any(finding.severity in (Severity.NOTE, Severity.WARN) for finding in aligned):
-            raise CannotRun("whether the labels are shifted once or twice cannot be told on these models")
-    except StepFailed as failure:
-        yield _fails(bench, failure, ground)
-    finally:
-        for side in rig.sides:
-            side.model.zero_grad(set_to_none=True)
+        return  # every further figure would be NaN
+    dead = reach.dead(module)
+    reach.nudge(module)
+    yield _frozen(bench, faults | {"change when the wire is updated": reach.moved(before, models)}, models, ground)
+    yield finite
+    yield _alive(bench, wire, models, dead, ground)
+    yield from _labels(bench, sides, seen, ground)
+    yield from _scales(bench, wire, sides, ground)
+    if bench.train.grad_checkpointing:
+        yield _recomputed(bench, {side.one.side: recomputes[side.one.side] for side in sides}, ground)
+    if any(side.is_untold for side in _asked(sides)):
+        raise CannotRun("which tokens the loss asks for cannot be told")
+
+
+def _observe(bench: PairBench, wire: Wire, models: Models) -> Observation:
+    from wirecheck.wires.samples import SAMPLES
+    from wirecheck.wires.watch import observe
+
+    return observe(wire, models, SAMPLES, keep_logits=False, seed=bench.seed)
 
 
 # --- one finding each --------------------------------------------------------------------------------------------
 
 
-def _ran(bench: PairBench, rig: Rig, seen: Observation, ground: Ground) -> Finding:
-    prefixes = " and ".join(f"{_shape(seen.prefixes[s.name].shape[1:])} for {s.name.upper()}" for s in rig.sides)
-    texts = rig.source.bytes_BT.shape[0]
+def _ran(bench: PairBench, sides: Sequence[Side], seen: Observation, ground: Ground) -> Finding:
+    from wirecheck.wires.samples import SAMPLES
+
+    calls = {side.letter: [call for call in side.calls if len(call.at_K)] for side in sides}
+    forwards = " and ".join(f"{len(made)} of {letter}" for letter, made in calls.items()) or "none"
+    handed = ", ".join(f"{side.letter} {shape(side.calls[0].embeds_BSD.shape)}" for side in sides)
     losses = ", ".join(f"{name} {float(loss):.4g}" for name, loss in seen.losses.items())
     claim = (
-        f"One step ran on the {ground.models}: {texts} texts became prefixes of {prefixes}, and the losses came back."
+        f"One step on {len(SAMPLES.sources)} texts ran on the {ground.models} and was differentiated; forwards that a "
+        f"gradient comes back through: {forwards}."
     )
-    return bench.ok("WIR01", claim, ground.saw(f"losses: {losses}"))
+    evidence = ground.saw(handed, of=": embeddings handed in the first forward")
+    return bench.ok("WIR01", claim, ground.saw(losses, of=": terms of the loss"), evidence)
 
 
 def _fails(bench: PairBench, failure: StepFailed, ground: Ground) -> Finding:
-    claim = f"The wire's step fails in its part `{failure.part}` on the {ground.models}."
+    claim = f"The wire fails in its part `{failure.part}` on the {ground.models}."
     return bench.found("WIR01", claim, ground.saw(failure.message, "no error", of=f": {failure.part}"))
 
 
-def _frozen(bench: PairBench, rig: Rig, ground: Ground) -> Finding:
-    from wirecheck.wires.checks import thawed
+def _frozen(bench: PairBench, faults: dict[str, list[str]], models: Models, ground: Ground) -> Finding:
+    total = sum(1 for one in models for _ in one.model.parameters())
+    found = {words: names for words, names in faults.items() if names}
+    if found:
+        words, names = next(iter(found.items()))
+        claim = f"{len(names)} of the frozen models' {total} parameters {words}: {some(names)}."
+        evidence = [
+            ground.saw(len(names), 0, of=f": frozen parameters that {words}") for words, names in faults.items()
+        ]
+        return bench.found("WIR04", claim, *evidence)
+    claim = (
+        f"None of the frozen models' {total} parameters asks for or holds a gradient after the backward pass, nor is "
+        "one in the wire's module."
+    )
+    evidence = [ground.saw(0, 0, of=f": frozen parameters that {words}") for words in faults]
+    return bench.ok("WIR04", claim, *evidence)
 
-    names = [f"{side.name}.{name}" for side in rig.sides for name in thawed(side)]
+
+def _finite(bench: PairBench, names: list[str], total: int, ground: Ground) -> Finding:
     if names:
-        claim = f"{len(names)} parameters of the frozen models ask for or hold a gradient: {_some(names)}."
-        return bench.found("WIR04", claim, ground.saw(len(names), 0))
-    total = sum(1 for side in rig.sides for _ in side.model.parameters())
-    claim = f"None of the frozen models' {total} parameters asks for or holds a gradient after the backward pass."
-    return bench.ok("WIR04", claim, ground.saw(0, 0))
-
-
-def _finite(bench: PairBench, rig: Rig, seen: Observation, ground: Ground) -> Finding:
-    from wirecheck.wires.checks import not_finite
-
-    names = not_finite(rig, seen)
-    if names:
-        claim = f"{len(names)} losses or gradients hold NaN or an infinity: {_some(names)}."
+        claim = f"{len(names)} losses or gradients hold NaN or an infinity: {some(names)}."
         return bench.found("WIR03", claim, ground.saw(len(names), 0))
-    claim = f"Both losses and the gradients of all {len(rig.trainable())} trainable tensors are finite."
+    claim = f"The loss and the gradients of all {total} trainable tensors are finite."
     return bench.ok("WIR03", claim, ground.saw(0, 0))
 
 
-def _alive(bench: PairBench, rig: Rig, ground: Ground) -> Finding:
-    from wirecheck.wires.checks import dead
+def _alive(bench: PairBench, wire: Wire, models: Models, dead: list[str], ground: Ground) -> Finding:
+    """Behind a gate that starts at zero a tensor has its gradient one update later: dead is what has none even then."""
+    from wirecheck import zoo
+    from wirecheck.wires import reach
 
-    names, total = dead(rig), len(rig.trainable())
+    total, names = len(reach.trainable(wire.module)), dead
+    for step in range(LATE_STEPS):
+        if not names:
+            break
+        with zoo.quiet():
+            _observe(bench, wire, models)
+        names = [name for name in reach.dead(wire.module) if name in names]
+        if step + 1 < LATE_STEPS:
+            reach.nudge(wire.module)
+    if total == 0:
+        return bench.found("WIR02", "The wire's module has no trainable tensor.", ground.saw(0, "at least 1"))
     if names:
-        claim = f"{len(names)} of {total} trainable tensors receive no gradient, or zeros only: {_some(names)}."
-        return bench.found("WIR02", claim, ground.saw(len(names), 0))
-    claim = f"All {total} trainable tensors of encoder and adapters receive a gradient that is not zero."
+        claim = f"{len(names)} of {total} trainable tensors receive no gradient, or zeros only: {some(names)}."
+        of = f": after {LATE_STEPS} updates too"
+        return bench.found("WIR02", claim, ground.saw(len(names), 0, of=of))
+    late = f" ({len(dead)} of them from the second or third step on)" if dead else ""
+    claim = f"All {total} trainable tensors of the wire receive a gradient that is not zero{late}."
     return bench.ok("WIR02", claim, ground.saw(total, total))
 
 
-def _aligned(bench: PairBench, side: Side, seen: Observation, ground: Ground) -> Finding:
-    from wirecheck import zoo
-    from wirecheck.wires.checks import ROUNDED_LOSS, Alignment, next_token_loss
-
-    prefix, loss = seen.prefixes[side.name], float(seen.losses[side.name])
-    with zoo.quiet():
-        own = next_token_loss(side, prefix)
-    name, tokens = side.name.upper(), int(side.mask_BL.sum())
-    within = f"float32 log-softmax, within a relative {ROUNDED_LOSS[prefix.dtype]:.0e}"
-    once = ground.saw(_figure(loss), _figure(own.aligned), of=f": loss of {name}, against {within}")
-    twice = ground.saw(_figure(own.shifted_twice), of=f": loss of {name} were the labels shifted twice")
-    match own.alignment(loss, prefix.dtype):
-        case Alignment.ONCE:
-            claim = f"The step's loss of {name} is the next-token loss of its {tokens} answer tokens, shifted once."
-            return bench.ok("WIR06", claim, once, twice)
-        case Alignment.UNTOLD:
-            claim = f"Whether {name}'s labels are aligned cannot be told: shifted once or twice, the loss is the same."
-            severity = Severity.WARN if ground.level is Level.EXECUTED else Severity.NOTE
-            remedy = f"Look at {name}'s logits: they are alike at all positions, as trained weights' are not."
-            return bench.found("WIR06", claim, once, twice, severity=severity, remedy=remedy)
-        case Alignment.TWICE:
-            claim = f"The step's loss of {name} is that of the token after the next: its labels are shifted twice."
-        case Alignment.OTHER:
-            claim = f"The step's loss of {name} is not the next-token loss of its {tokens} answer tokens."
-    return bench.found("WIR06", claim, once, twice)
+def _asked(sides: Sequence[Side]) -> list[Side]:
+    """Those whose labels are to be judged: all but the silent, and all where every one is silent."""
+    return [side for side in sides if not side.is_silent] or list(sides)
 
 
-def _on_scale(bench: PairBench, rig: Rig, side: Side, seen: Observation, ground: Ground) -> Finding:
-    from wirecheck.wires.checks import scale
+def _labels(bench: PairBench, sides: Sequence[Side], seen: Observation, ground: Ground) -> Iterator[Finding]:
+    from wirecheck.wires.samples import SAMPLES
 
-    ratio = scale(rig, side, seen.prefixes[side.name])
-    name = side.name.upper()
-    before = ground.saw(_figure(ratio.before), of=f": RMS before calibration over the RMS of {name}'s embeddings")
-    after = ground.saw(_figure(ratio.after), 1.0, of=f": RMS as handed to {name} over the RMS of {name}'s embeddings")
-    if not abs(ratio.after - 1) <= SCALE_SLACK:
-        claim = (
-            f"On the {ground.models}, the soft tokens reach {name} at {ratio.after:.2g} times its embeddings' scale."
+    if not sides:
+        evidence = ground.saw(
+            0, "at least 1", of=": forwards of a frozen model that the loss is differentiated through"
         )
-        return bench.found("WIR07", claim, before, after)
-    claim = (
-        f"On the {ground.models}, soft tokens made at {ratio.before:.2g} times the scale of {name}'s embeddings "
-        f"reach it at {ratio.after:.2f}."
-    )
-    return bench.ok("WIR07", claim, before, after)
+        claim = "The loss does not come back through either frozen model."
+        yield bench.found(
+            "WIR06", claim, evidence, remedy="Take the loss from a frozen model's logits, with gradients on."
+        )
+    for side in _asked(sides):
+        labels = wire_labels.Labels(bench, side, seen, ground)
+        judged = list(labels.aligned())
+        yield from judged
+        if all(finding.severity is not Severity.BLOCK for finding in judged):
+            yield from labels.spelled(SAMPLES.answers)
 
 
-def _reads_source(bench: PairBench, rig: Rig, ground: Ground) -> Finding:
-    from wirecheck.wires.checks import distances
+def _scales(bench: PairBench, wire: Wire, sides: Sequence[Side], ground: Ground) -> Iterator[Finding]:
+    from wirecheck import zoo
+    from wirecheck.wires import scale
+    from wirecheck.wires.contract import HasUncalibrated
+    from wirecheck.wires.failure import part
+    from wirecheck.wires.samples import SAMPLES
 
-    found = distances(rig, bench.wire.max_bytes)
+    raw = {}
+    if isinstance(wire, HasUncalibrated):
+        with zoo.quiet(), part("uncalibrated"):
+            raw = dict(wire.uncalibrated(SAMPLES))
+    for side in sides:
+        rms, name = scale.table_rms(side.one), side.letter
+        found = scale.soft_scale(side.calls, side.handed, rms)
+        of = f" over the RMS of {name}'s embeddings"
+        evidence = [ground.saw(figure(found.ratio), 1.0, of=f": RMS as handed to {name}{of}")]
+        if side.one.side in raw:
+            before = figure(scale.raw_scale(raw[side.one.side], rms))
+            evidence.insert(0, ground.saw(before, of=f": RMS before calibration{of}"))
+        if not found.num_soft:
+            nothing = ground.saw(0, of=f": vectors handed to {name} that are no token's")
+            yield bench.ok(
+                "WIR07", f"{name} is handed the embeddings of tokens only: no soft token has a scale.", nothing
+            )
+        elif found.is_off:
+            claim = (
+                f"On the {ground.models}, the soft tokens reach {name} at {found.ratio:.2g} times the scale of its "
+                "embeddings."
+            )
+            yield bench.found("WIR07", claim, *evidence)
+        else:
+            claim = (
+                f"On the {ground.models}, the soft tokens reach {name} within a factor {scale.FURTHEST:g} of its "
+                "embeddings' scale."
+            )
+            yield bench.ok("WIR07", claim, *evidence)
+
+
+def _recomputed(bench: PairBench, recomputes: dict[SideName, int], ground: Ground) -> Finding:
     evidence = [
-        ground.saw(_figure(d), of=f": two sources of equal length, largest difference of the {what} over its RMS")
-        for what, d in found.items()
+        ground.saw(count, "at least 1", of=f": layers of {side.upper()} run again in backward")
+        for side, count in recomputes.items()
     ]
-    same = [what for what, distance in found.items() if distance < LEAST_DISTANCE]
-    if same:
-        claim = f"Two different sources give the same {' and the same '.join(same)}."
-        return bench.found("WIR11", claim, *evidence)
-    return bench.ok("WIR11", "Two different sources of equal length give two latents and two prefixes.", *evidence)
+    idle = [side.upper() for side, count in recomputes.items() if not count]
+    if idle:
+        claim = f"Gradient checkpointing was asked for, and in backward no layer of {' and '.join(idle)} is run again."
+        return bench.found("WIR18", claim, *evidence)
+    claim = (
+        f"Layers of {' and '.join(side.upper() for side in recomputes)} are run again in backward: checkpointing works."
+    )
+    return bench.ok("WIR18", claim, *evidence)
 
 
 # --- the two probes ----------------------------------------------------------------------------------------------
 
 
 def _on_twins(bench: PairBench) -> Iterator[Yielded]:
-    ground = Ground(Level.SIMULATED, "twins", f"{bench.train.resident} step on the twins, seed {bench.seed}")
-    yield from _check(bench, lambda: (bench.a.twin.model, bench.b.twin.model), ground)
+    yield from _check(bench, wiring.on_twins(bench))
 
 
 def _on_weights(bench: PairBench) -> Iterator[Yielded]:
-    source = f"{bench.train.resident} step on the real weights in {bench.train.dtype}, wire seed {bench.seed}"
-    ground = Ground(Level.EXECUTED, "real weights", source)
-    yield from _check(bench, lambda: (bench.a.weights, bench.b.weights), ground)
+    wiring.factory(bench)  # a wire that is not there is told before weights are loaded
+    fitting = affordable(bench)
+    yield from _check(fitting, wiring.on_weights(fitting))
 
 
-Models = Callable[[], "tuple[PreTrainedModel, PreTrainedModel]"]
+def _check(bench: PairBench, ground: Ground) -> Iterator[Yielded]:
+    wiring.factory(bench)  # a wire that is not there is told before weights are loaded
+    models = wiring.wired(bench, ground)
+    try:
+        with wiring.lent(models):
+            yield from _made_and_checked(bench, models, ground)
+        if ground.level is Level.SIMULATED and bench.train.dtype != "float32":
+            yield _in_own_dtype(bench, models, ground)
+    except MemoryError as error:
+        raise CannotRun(str(error)) from error
 
 
-def _check(bench: PairBench, models: Models, ground: Ground) -> Iterator[Yielded]:
-    from wirecheck.wires import WIRES
+def _made_and_checked(bench: PairBench, models: Models, ground: Ground) -> Iterator[Yielded]:
+    from wirecheck import zoo
     from wirecheck.wires.failure import StepFailed
-    from wirecheck.wires.step import STEPS
 
-    if bench.wire.name not in WIRES:
-        raise CannotRun(f"wirecheck ships no wire named {bench.wire.name}; it ships {', '.join(WIRES)}")
     try:
-        rig = _build(bench, models, ground)
+        with zoo.quiet():
+            wire = wiring.make(bench, models)
+        yield from _facts(bench, wire, ground)
+        yield from check_wire(bench, wire, models, ground)
     except StepFailed as failure:
-        made = Evidence(level=Level.SIMULATED, source=f"making the {failure.part}", observed=failure.message)
-        yield bench.found("WIR01", f"The wire cannot be made: its part `{failure.part}` fails.", made)
-        return
-    except MemoryError as error:
-        raise CannotRun(str(error)) from error
-    yield from _facts(bench, rig, ground)
+        yield _fails(bench, failure, ground)
+
+
+def _in_own_dtype(bench: PairBench, twins: Models, ground: Ground) -> Finding:
+    """The step once more between twins in the run's dtype, with no autocast but the wire's own."""
+    from wirecheck import zoo
+    from wirecheck.wires import reach
+    from wirecheck.wires.failure import StepFailed
+
+    dtype = bench.train.dtype
+    here = Ground(ground.level, f"twins in {dtype}", f"{ground.source}, cast to {dtype}")
+    models = wiring.in_dtype(twins, dtype)
     try:
-        yield from check_wire(bench, rig, STEPS[bench.train.resident], ground)
-    except MemoryError as error:
-        raise CannotRun(str(error)) from error
+        with zoo.quiet(), wiring.lent(models):
+            wire = wiring.make(bench, models)
+            seen = _observe(bench, wire, models)
+            names = reach.not_finite(wire.module, seen.losses)
+    except StepFailed as failure:
+        return _fails(bench, failure, here)
+    except CannotRun as missing:
+        claim = f"The step in {dtype} was not tried on the twins."
+        return bench.found("WIR01", claim, here.saw(missing.reason), severity=Severity.NOTE)
+    if names:
+        return _finite(bench, names, len(reach.trainable(wire.module)), here)
+    losses = ", ".join(f"{name} {float(loss):.3g}" for name, loss in seen.losses.items())
+    claim = f"The same step runs between models in {dtype}, and everything stays finite."
+    return bench.ok("WIR01", claim, here.saw(losses, of=": terms of the loss"))
 
 
-def _build(bench: PairBench, models: Models, ground: Ground) -> Rig:
-    from wirecheck.wires.rig import build_encoder, build_rig, build_side
+def _facts(bench: PairBench, wire: Wire, ground: Ground) -> Iterator[Yielded]:
+    """Parameters of the wire; of a shipped one at the models' full width, which a twin's adapter does not have."""
+    from wirecheck.wires import WIRES, pair_count, reach
+    from wirecheck.wires.watch import trained_module
 
-    build_encoder(bench.wire, bench.seed)  # sizes that do not fit are told before weights are loaded
-    twins = ground.level is Level.SIMULATED
-    sides = tuple(
-        build_side(
-            one.side,
-            model,
-            one.tokenizer,
-            bench.wire,
-            seed=seed,
-            max_answer_tokens=min(MAX_ANSWER_TOKENS, bench.train.answer),
-            fold_ids=twins,
-        )
-        for one, model, seed in zip((bench.a, bench.b), models(), (bench.seed + 1, bench.seed + 2), strict=True)
-    )
-    return build_rig(bench.wire, bench.seed, sides)
+    trained = reach.trainable(trained_module(wire))
+    yield bench.fact("trainable_tensors", len(trained), ground.level, ground.source)
+    if bench.wire.name not in WIRES:
+        built = sum(p.numel() for p in trained.values())
+        yield bench.fact("wire_parameters", built, ground.level, f"the wire as made between the {ground.models}")
+        return
+    widths = [wiring.hidden_size(one) for one in (bench.a, bench.b)]
+    source = f"{bench.wire.name} wire between widths {widths[0]} and {widths[1]}"
+    for key, count in pair_count(bench.wire, *widths)._asdict().items():
+        yield bench.fact(f"{key}_parameters", count, ground.level, source)
 
 
-def _facts(bench: PairBench, rig: Rig, ground: Ground) -> Iterator[Yielded]:
-    """Parameters of the wire at the models' full width, which a twin's adapter does not have."""
-    from wirecheck.wires.rig import adapter_at_full_width
-
-    yield bench.fact("trainable_tensors", len(rig.trainable()), ground.level, ground.source)
-    yield bench.fact("encoder_parameters", _size(rig.encoder), ground.level, f"{bench.wire.name} encoder, built")
-    for one, side in zip((bench.a, bench.b), rig.sides, strict=True):
-        real = ground.level is Level.EXECUTED
-        adapter = side.adapter if real else adapter_at_full_width(bench.wire, one.skeleton)
-        source = f"adapter of {side.name}, built for {adapter.mean_D.shape[0]} dimensions"
-        yield bench.fact(f"adapter_{side.name}_parameters", _size(adapter), ground.level, source)
-
-
-# --- words and figures -------------------------------------------------------------------------------------------
-
-
-def _size(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())
-
-
-def _shape(sizes: Sequence[int]) -> str:
-    return " x ".join(str(size) for size in sizes)
-
-
-def _some(names: Sequence[str], most: int = 5) -> str:
-    rest = len(names) - most
-    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
-
-
-def _figure(value: float) -> float | str:
-    """Four significant digits: what stays the same from run to run. A record holds finite numbers only."""
-    return float(f"{value:.4g}") if math.isfinite(value) else str(value)
-
-
-CODES = ("WIR01", "WIR02", "WIR03", "WIR04", "WIR06", "WIR07", "WIR11")
+CODES = ("WIR01", "WIR02", "WIR03", "WIR04", "WIR06", "WIR07", "WIR17", "WIR18")
 MOOT_AFTER = ("CFG08", "CFG10", "TOK01", "EMB01")
 
 WIRE_TWIN = Probe(
@@ -301,6 +327,6 @@ WIRE_WEIGHTS = Probe(
     codes=CODES,
     needs="weights",
     requires=("embeds-weights", "tokenizer"),
-    moot_after=MOOT_AFTER,
+    moot_after=(*MOOT_AFTER, "WIR01"),
     run=_on_weights,
 )

@@ -1,18 +1,24 @@
-"""What the probes of the wire share: the ground they stand on, the models as a wire is given them, the wire made."""
+"""What the probes of the wire share: the ground they stand on, the models as a wire is given them, the wire made.
+
+Used by every probe of the wire: signatures stay.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from wirecheck.errors import CannotRun
 from wirecheck.probe import ModelBench, PairBench
 from wirecheck.schema import Evidence, Level, Scalar
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from wirecheck.wires.contract import Factory, Settings, Wire, WiredModel
 
 
@@ -50,7 +56,11 @@ def wired(bench: PairBench, ground: Ground) -> tuple[WiredModel, WiredModel]:
 def _wired(one: ModelBench, ground: Ground) -> WiredModel:
     from wirecheck.wires.contract import WiredModel
 
-    model = one.weights if ground.level.rank >= Level.EXECUTED.rank else one.twin.model
+    if ground.level.rank >= Level.EXECUTED.rank:
+        model = one.weights
+    else:
+        model = one.twin.model
+        _require_rows(one, _rows(model))
     hidden_size, num_layers = _sizes(one)
     return WiredModel(
         side=one.side,
@@ -60,6 +70,22 @@ def _wired(one: ModelBench, ground: Ground) -> WiredModel:
         num_layers=num_layers,
         hidden_size=hidden_size,
     )
+
+
+def _require_rows(one: ModelBench, num_rows: int) -> None:
+    """CannotRun where the twin has no row for a token that the model has one for: a text may not run on it."""
+    needed = min(_rows(one.skeleton), len(one.tokenizer))
+    if num_rows < needed:
+        raise CannotRun(f"the twin of {one.snapshot.ref.name} has rows for {num_rows} of {needed} tokens")
+
+
+def _rows(model: PreTrainedModel) -> int:
+    return int(next(model.get_input_embeddings().parameters()).shape[0])
+
+
+def hidden_size(one: ModelBench) -> int:
+    """Width of the real model, whichever model runs."""
+    return _sizes(one)[0]
 
 
 def _sizes(one: ModelBench) -> tuple[int, int]:
@@ -72,6 +98,8 @@ def _sizes(one: ModelBench) -> tuple[int, int]:
 @contextmanager
 def lent(models: tuple[WiredModel, WiredModel]) -> Iterator[None]:
     """The models as `from_pretrained` leaves them, every parameter asking for a gradient; then frozen and clean."""
+    from wirecheck import zoo
+
     for one in models:
         one.model.requires_grad_(requires_grad=True)
     try:
@@ -81,6 +109,34 @@ def lent(models: tuple[WiredModel, WiredModel]) -> Iterator[None]:
             one.model.requires_grad_(requires_grad=False)
             one.model.zero_grad(set_to_none=True)
             one.model.train(mode=False)
+            if any(getattr(module, "gradient_checkpointing", False) for module in one.model.modules()):
+                with zoo.quiet():  # a deprecated name, the only one that all releases of transformers 5 have
+                    one.model.gradient_checkpointing_disable()  # type: ignore[no-untyped-call]
+
+
+def in_dtype(models: tuple[WiredModel, WiredModel], dtype: str) -> tuple[WiredModel, WiredModel]:
+    """Copies of the models as `from_pretrained(dtype=…)` makes them, with the same weights: for twins only.
+
+    The class is built anew in that dtype, so that what it keeps in float32 (tables of angles, a router) stays so.
+    """
+    a, b = (replace(one, model=_copy(one.model, dtype)) for one in models)
+    return a, b
+
+
+def _copy(model: Any, dtype: str) -> PreTrainedModel:
+    import torch
+
+    from wirecheck import zoo
+
+    with zoo.quiet(), torch.random.fork_rng(devices=[]):
+        made: PreTrainedModel = type(model)._from_config(deepcopy(model.config), dtype=getattr(torch, dtype))
+    kept = {*(model._keep_in_fp32_modules_strict or ()), *((dtype == "float16" and model._keep_in_fp32_modules) or ())}
+    for name, p in made.named_parameters():
+        if kept & set(name.split(".")):
+            p.data = p.data.float()
+    made.load_state_dict(model.state_dict())
+    made.train(mode=False)
+    return made
 
 
 def settings(bench: PairBench) -> Settings:
@@ -105,8 +161,6 @@ def factory(bench: PairBench) -> Factory:
 
 def make(bench: PairBench, models: tuple[WiredModel, WiredModel], *, seed: int | None = None) -> Wire:
     """The wire between `models`; another start with another `seed`. Raises StepFailed, MemoryError, CannotRun."""
-    from dataclasses import replace
-
     from wirecheck.wires.failure import part
 
     asked = settings(bench) if seed is None else replace(settings(bench), seed=seed)

@@ -1,118 +1,110 @@
-"""The wires wirecheck ships, by name: a literal to be read. Importing it loads no torch; building a wire does."""
+"""The wires wirecheck ships, by name: a literal to be read. Importing it loads no torch; making a wire does."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from wirecheck.schema import WireSpec
+from wirecheck.wires import counts
+from wirecheck.wires.counts import ParameterCount, frozen_parameters
+from wirecheck.wires.sizes import receiving
 
 if TYPE_CHECKING:
-    from torch import nn
+    from wirecheck.wires.contract import Factory, Settings, WiredModel
+    from wirecheck.wires.prefix_wire import PrefixWire
 
-    from wirecheck.wires.adapter import Adapter, TableStatistics
-    from wirecheck.wires.bytes_encoder import BytesEncoder
-
-
-class ParameterCount(NamedTuple):
-    """Trainable scalars of one wire towards one model: the encoder is shared, the adapter is that model's own."""
-
-    encoder: int
-    adapter: int
+__all__ = [
+    "WIRES",
+    "PairCount",
+    "ParameterCount",
+    "ShippedWire",
+    "frozen_parameters",
+    "pair_count",
+    "parameter_count",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wire:
-    """One way to turn text into a latent and the latent into a prefix."""
+class ShippedWire:
+    """One way to turn text into soft tokens of two models."""
 
     sentence: str
     """What the wire does, for the report."""
-    encoder: Callable[[WireSpec, int], BytesEncoder]
-    """(spec, seed) -> encoder, float32. ValueError where the spec's sizes do not fit."""
-    adapter: Callable[[WireSpec, TableStatistics, int], Adapter]
-    """(spec, statistics of the model's embedding table, seed) -> adapter, float32."""
-    parameter_count: Callable[[WireSpec, int], ParameterCount]
-    """(spec, hidden size of the model) -> scalars, by arithmetic."""
+    factory: Factory
+    """The contract's factory: two models and the settings -> the wire."""
+    count: Callable[[WireSpec, int, int], ParameterCount]
+    """(spec, hidden size of the model, hidden size of the other) -> scalars, by arithmetic."""
+
+    def parameter_count(self, spec: WireSpec, hidden_size: int, other_hidden_size: int | None = None) -> ParameterCount:
+        """Trained scalars towards a model of that hidden size; the other model's, where it is not given, is the same.
+
+        CannotRun where the spec does not say enough.
+        """
+        return self.count(spec, hidden_size, hidden_size if other_hidden_size is None else other_hidden_size)
 
 
-def parameter_count(wire: WireSpec, hidden_size: int) -> ParameterCount:
-    """Trainable scalars of `wire` towards a model of that hidden size, without building it. KeyError: no such wire."""
-    return WIRES[wire.name].parameter_count(wire, hidden_size)
+class PairCount(NamedTuple):
+    """Trained scalars of one wire between two models; an adapter that is not there has none."""
+
+    encoder: int
+    adapter_a: int
+    adapter_b: int
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return sum(self)
 
 
-def initialise(module: nn.Module, seed: int) -> None:
-    """Every trainable tensor of a wire starts here, from `seed` alone; the global generator is not touched.
-
-    | tensor                   | start                                                          |
-    |--------------------------|----------------------------------------------------------------|
-    | weight of a Linear       | N(0, 2 / (fan in + fan out)), Glorot's                         |
-    | bias of a Linear         | 0                                                              |
-    | byte embedding           | N(0, 1), as strong as the sinusoid added to it                 |
-    | learned queries, slots   | N(0, 1 / Z): small beside what they read, and no two alike     |
-    | LayerNorm                | weight 1, bias 0                                               |
-    | scale of an adapter      | 1: the prefix starts at the RMS it is calibrated to            |
-    """
-    import torch
-    from torch import nn
-
-    generator = torch.Generator().manual_seed(seed)
-    for part in module.modules():
-        match part:
-            case nn.Linear():
-                nn.init.xavier_normal_(part.weight, generator=generator)
-                nn.init.zeros_(part.bias)
-            case nn.Embedding():
-                nn.init.normal_(part.weight, generator=generator)
-            case nn.LayerNorm():
-                nn.init.ones_(part.weight)
-                nn.init.zeros_(part.bias)
-        for name, tensor in part.named_parameters(recurse=False):
-            if name in ("queries_MZ", "slots_MZ"):
-                nn.init.normal_(tensor, std=1 / math.sqrt(tensor.shape[-1]), generator=generator)
-            elif name == "scale":
-                nn.init.ones_(tensor)
+def parameter_count(wire: WireSpec, hidden_size: int, other_hidden_size: int | None = None) -> ParameterCount:
+    """Trained scalars of `wire` towards a model, without making it. KeyError: no such wire. Else as `ShippedWire`'s."""
+    return WIRES[wire.name].parameter_count(wire, hidden_size, other_hidden_size)
 
 
-def _bytes_encoder(spec: WireSpec, seed: int) -> BytesEncoder:
-    from wirecheck.wires.bytes_encoder import BytesEncoder
-
-    encoder = BytesEncoder(spec.latent_width, spec.latent_length, spec.max_bytes)
-    initialise(encoder, seed)
-    return encoder
-
-
-def _adapter(spec: WireSpec, table: TableStatistics, seed: int) -> Adapter:
-    from wirecheck.wires.adapter import Adapter
-
-    adapter = Adapter(spec.latent_width, spec.latent_length, spec.max_bytes, table)
-    initialise(adapter, seed)
-    return adapter
+def pair_count(wire: WireSpec, hidden_a: int, hidden_b: int) -> PairCount:
+    """Trained scalars of `wire` between models of those hidden sizes. KeyError and CannotRun as `parameter_count`."""
+    towards = {"a": parameter_count(wire, hidden_a, hidden_b), "b": parameter_count(wire, hidden_b, hidden_a)}
+    adapters = {side: towards[side].adapter for side in receiving(wire)}
+    return PairCount(towards["a"].encoder, adapters.get("a", 0), adapters.get("b", 0))
 
 
-def _bytes_parameters(spec: WireSpec, hidden_size: int) -> ParameterCount:
-    """Weights and biases, part by part, in the order of `BytesEncoder` and `Adapter`."""
-    Z, M, D = spec.latent_width, spec.latent_length, hidden_size
-    norm = 2 * Z
-    attention = _linear(Z, Z) + _linear(Z, 2 * Z) + _linear(Z, Z)
-    layer = attention + norm + _linear(Z, 4 * Z) + _linear(4 * Z, Z) + norm
-    pooler = M * Z + attention + norm + _linear(Z, Z) + norm + _linear(Z, 2 * Z) + _linear(2 * Z, Z)
-    metadata = M * Z + _linear(1, Z)
-    body = norm + _linear(Z, 2 * Z) + _linear(2 * Z, 2 * Z) + _linear(2 * Z, D) + _linear(Z, D)
-    film = 2 * _linear(Z, D)
-    return ParameterCount(encoder=256 * Z + 6 * layer + norm + pooler, adapter=metadata + body + film + 2 * D + 1)
+def _bytes(a: WiredModel, b: WiredModel, settings: Settings) -> PrefixWire:
+    from wirecheck.wires.bytes_encoder import bytes_wire
+
+    return bytes_wire(a, b, settings)
 
 
-def _linear(fan_in: int, fan_out: int) -> int:
-    return fan_in * fan_out + fan_out
+def _sentence_query(a: WiredModel, b: WiredModel, settings: Settings) -> PrefixWire:
+    from wirecheck.wires.sentence_query import sentence_query_wire
+
+    return sentence_query_wire(a, b, settings)
 
 
-WIRES: dict[str, Wire] = {
-    "bytes": Wire(
+def _resampler(a: WiredModel, b: WiredModel, settings: Settings) -> PrefixWire:
+    from wirecheck.wires.resampler import resampler_wire
+
+    return resampler_wire(a, b, settings)
+
+
+WIRES: dict[str, ShippedWire] = {
+    "bytes": ShippedWire(
         sentence="a transformer pools the source's UTF-8 bytes into the latent; one adapter per model projects it",
-        encoder=_bytes_encoder,
-        adapter=_adapter,
-        parameter_count=_bytes_parameters,
+        factory=_bytes,
+        count=counts.bytes_count,
+    ),
+    "sentence-query": ShippedWire(
+        sentence=(
+            "learned queries pool the token features of a frozen sentence encoder into the latent; one adapter per "
+            "model projects it"
+        ),
+        factory=_sentence_query,
+        count=counts.sentence_query_count,
+    ),
+    "resampler": ShippedWire(
+        sentence="a perceiver resampler turns one model's hidden states at a layer into soft tokens of the other",
+        factory=_resampler,
+        count=counts.resampler_count,
     ),
 }

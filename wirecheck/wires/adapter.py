@@ -3,9 +3,12 @@
 B batch   M latent slots   Z latent width   Y = 2 Z   D model width   R rows of the table read at once
 
 z_BMZ -> x_BMD         body: a small MLP, FiLM from z, LayerNorm; its RMS starts at 1
-x_BMD -> prefix_BMD    colour: mean and deviation per dimension are those of the model's table
+x_BMD -> prefix_BMD    colour (optional): mean and deviation per dimension are those of the model's table
                        calibrate: the RMS of each row is the table's (Mistral-7B's is 0.0027: 370 x less than 1)
                        scale: one learned scalar, 1 at the start
+
+Metadata (optional): the adapter is told each slot's number and the source's length. Y is a multiple of Z, 2 if not
+said otherwise.
 """
 
 from __future__ import annotations
@@ -60,17 +63,20 @@ class Adapter(nn.Module):
     std_D: Tensor
     rms: Tensor
 
-    def __init__(self, Z: int, M: int, max_bytes: int, table: TableStatistics) -> None:
-        """D is the width of `table`; `max_bytes` is what source lengths are divided by."""
+    def __init__(
+        self, Z: int, M: int, table: TableStatistics, *, multiple: int = 2, metadata: bool = True, colour: bool = True
+    ) -> None:
+        """D is the width of `table`; `multiple` is Y / Z."""
         super().__init__()
-        D = table.mean_D.shape[0]
-        self.max_bytes = max_bytes
-        self.slots_MZ = nn.Parameter(torch.empty(M, Z))
-        self.length = nn.Linear(1, Z)
+        D, Y = table.mean_D.shape[0], multiple * Z
+        self.has_metadata, self.has_colour = metadata, colour
+        if metadata:
+            self.slots_MZ = nn.Parameter(torch.empty(M, Z))
+            self.length = nn.Linear(1, Z)
         self.norm = nn.LayerNorm(Z)
-        self.widen = nn.Linear(Z, 2 * Z)
-        self.mix = nn.Linear(2 * Z, 2 * Z)
-        self.project = nn.Linear(2 * Z, D)
+        self.widen = nn.Linear(Z, Y)
+        self.mix = nn.Linear(Y, Y)
+        self.project = nn.Linear(Y, D)
         self.skip = nn.Linear(Z, D)
         self.film_scale = nn.Linear(Z, D)
         self.film_shift = nn.Linear(Z, D)
@@ -79,19 +85,23 @@ class Adapter(nn.Module):
         for name, statistic in table._asdict().items():
             self.register_buffer(name, statistic)
 
-    def forward(self, z_BMZ: Tensor, lengths_B: Tensor) -> Tensor:
-        """-> prefix_BMD. `lengths_B`: bytes of each source.
+    def forward(self, z_BMZ: Tensor, length_B: Tensor) -> Tensor:
+        """-> prefix_BMD. `length_B`: how long each source is, over the longest that is read.
 
         The scalar stands last: standardising and calibrating would each cancel a factor that stood before them,
         and leave a parameter that trains on rounding noise.
         """
-        x_BMD = self.body(z_BMZ, lengths_B)
-        return self.scale * self.calibrate(self.colour(x_BMD))
+        x_BMD = self.body(z_BMZ, length_B)
+        if self.has_colour:
+            x_BMD = self.colour(x_BMD)
+        return self.scale * self.calibrate(x_BMD)
 
-    def body(self, z_BMZ: Tensor, lengths_B: Tensor) -> Tensor:
-        """h = LN(z + slot + tanh(W length / max_bytes));  u = mlp(h) + skip(h);  LN(u sigmoid(W z) + W z)."""
-        length_B1Z = torch.tanh(self.length(lengths_B[:, None, None] / self.max_bytes))
-        h_BMZ = self.norm(z_BMZ + self.slots_MZ + length_B1Z)
+    def body(self, z_BMZ: Tensor, length_B: Tensor) -> Tensor:
+        """h = LN(z + slot + tanh(W length));  u = mlp(h) + skip(h);  LN(u sigmoid(W z) + W z)."""
+        told_BMZ = z_BMZ
+        if self.has_metadata:
+            told_BMZ = z_BMZ + self.slots_MZ + torch.tanh(self.length(length_B[:, None, None]))
+        h_BMZ = self.norm(told_BMZ)
         wide_BMY = F.gelu(self.mix(F.gelu(self.widen(h_BMZ))))
         u_BMD = self.project(wide_BMY) + self.skip(h_BMZ)
         film_BMD = u_BMD * torch.sigmoid(self.film_scale(z_BMZ)) + self.film_shift(z_BMZ)

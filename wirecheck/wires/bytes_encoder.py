@@ -1,9 +1,10 @@
-"""The *bytes* encoder: text to latent, through its UTF-8 bytes.
+"""The wire *bytes*: text to latent, through its UTF-8 bytes; one adapter per model turns the latent into soft tokens.
 
-    B batch   T source bytes   M latent slots   Z latent width   H heads   K width of a head (Z = H K)
+    B batch   T source bytes   M latent slots, shared and private   Z latent width
 
-    bytes_BT -> x_BTZ    byte embedding + sinusoid, six post-norm transformer layers, LayerNorm
-    x_BTZ    -> z_BMZ    M learned queries read the bytes; a gate mixes what they read with what they are
+    bytes_BT -> x_BTZ         byte embedding + sinusoid, six post-norm transformer layers, LayerNorm
+    x_BTZ    -> z_BMZ         M learned queries read the bytes; a gate mixes what they read with what they are
+    z_BMZ    -> prefix_BMD    `adapter`, once per model, from the slots that model reads (`text_wire`)
 
 Padding is told by mask_BT alone (True: a byte of the source); no byte value means padding, and a masked byte
 changes nothing in z.
@@ -11,16 +12,20 @@ changes nothing in z.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wirecheck.wires.attention import Attention, FeedForward, sinusoid
+from wirecheck.wires.contract import Settings, WiredModel
+from wirecheck.wires.initial import initialise
+from wirecheck.wires.prefix_wire import PrefixWire
+from wirecheck.wires.sizes import NUM_HEADS
+from wirecheck.wires.text_wire import text_wire
+
 NUM_LAYERS = 6
-NUM_HEADS = 8
 
 
 class SourceBytes(NamedTuple):
@@ -42,54 +47,6 @@ def read_bytes(texts: Sequence[str], max_bytes: int) -> SourceBytes:
     bytes_BT = torch.tensor([row + [0] * (T - len(row)) for row in rows])
     mask_BT = torch.tensor([[True] * len(row) + [False] * (T - len(row)) for row in rows])
     return SourceBytes(bytes_BT, mask_BT)
-
-
-def sinusoid(length: int, width: int) -> Tensor:
-    """p_TZ: p[t, 2i] = sin(t / 10000^(2i/Z)), p[t, 2i+1] = cos(the same) (Vaswani et al. 2017, section 3.5)."""
-    t_T1 = torch.arange(length, dtype=torch.float32)[:, None]
-    frequency_K = torch.exp(torch.arange(0, width, 2, dtype=torch.float32) * (-math.log(10_000) / width))
-    angle_TK = t_T1 * frequency_K
-    return torch.stack((angle_TK.sin(), angle_TK.cos()), dim=-1).reshape(length, width)
-
-
-class Attention(nn.Module):
-    """out(softmax(q kᵀ / √K) v) over the keys that are not masked: queries of x, keys and values of y.
-
-    Keys and values share one projection. Softmax cancels a bias on the keys, so alone it would be a tensor
-    whose gradient is rounding noise.
-    """
-
-    def __init__(self, Z: int) -> None:
-        super().__init__()
-        self.query = nn.Linear(Z, Z)
-        self.key_value = nn.Linear(Z, 2 * Z)
-        self.out = nn.Linear(Z, Z)
-
-    def forward(self, x_BMZ: Tensor, y_BTZ: Tensor, mask_BT: Tensor) -> Tensor:
-        """-> BMZ."""
-        B, M, Z = x_BMZ.shape
-        K = Z // NUM_HEADS
-        k_BTZ, v_BTZ = self.key_value(y_BTZ).chunk(2, dim=-1)
-        q_BHMK = self.query(x_BMZ).view(B, M, NUM_HEADS, K).transpose(1, 2)
-        k_BHTK = k_BTZ.reshape(B, -1, NUM_HEADS, K).transpose(1, 2)
-        v_BHTK = v_BTZ.reshape(B, -1, NUM_HEADS, K).transpose(1, 2)
-        o_BHMK = F.scaled_dot_product_attention(q_BHMK, k_BHTK, v_BHTK, attn_mask=mask_BT[:, None, None, :])
-        out_BMZ: Tensor = self.out(o_BHMK.transpose(1, 2).reshape(B, M, Z))
-        return out_BMZ
-
-
-class FeedForward(nn.Module):
-    """W₂ gelu(W₁ x), inner width `factor` Z."""
-
-    def __init__(self, Z: int, factor: int) -> None:
-        super().__init__()
-        self.wide = nn.Linear(Z, factor * Z)
-        self.narrow = nn.Linear(factor * Z, Z)
-
-    def forward(self, x_BTZ: Tensor) -> Tensor:
-        """-> BTZ."""
-        y_BTZ: Tensor = self.narrow(F.gelu(self.wide(x_BTZ)))
-        return y_BTZ
 
 
 class Layer(nn.Module):
@@ -164,3 +121,25 @@ class BytesEncoder(nn.Module):
             x_BTZ = layer(x_BTZ, mask_BT)
         z_BMZ: Tensor = self.pooler(self.norm(x_BTZ), mask_BT)
         return z_BMZ
+
+
+class BytesReading:
+    """Sources -> what the adapters are given: z_BMZ, and each source's length as read over the longest."""
+
+    def __init__(self, encoder: BytesEncoder) -> None:
+        self.encoder = encoder
+
+    def __call__(self, sources: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """-> z_BMZ, length_B in 0..1, both float32."""
+        device = self.encoder.embed.weight.device
+        source = SourceBytes(*(tensor.to(device) for tensor in read_bytes(sources, self.encoder.max_bytes)))
+        return self.encoder(*source), source.lengths_B / self.encoder.max_bytes
+
+
+def bytes_wire(a: WiredModel, b: WiredModel, settings: Settings) -> PrefixWire:
+    """The factory of the wire *bytes*. Raises ValueError where sizes do not fit, CannotRun as `text_wire` does."""
+    spec = settings.wire
+    encoder = BytesEncoder(spec.latent_width, spec.latent_length + 2 * spec.private_length, spec.max_bytes)
+    initialise(encoder, settings.seed)
+    encoder.to(next(a.model.get_input_embeddings().parameters()).device)
+    return text_wire(a, b, settings, encoder, BytesReading(encoder))

@@ -92,6 +92,14 @@ class HasPrefix(Protocol):
 
 
 @runtime_checkable
+class HasUncalibrated(Protocol):
+    """A wire that can show its soft tokens before it brings them to the scale of a model's embeddings."""
+
+    def uncalibrated(self, batch: Batch) -> Mapping[SideName, Tensor]:
+        """x_BMD of each model that gets a prefix."""
+
+
+@runtime_checkable
 class Generates(Protocol):
     """A wire with a decoding loop of its own."""
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from torch import Tensor
 
 from wirecheck.errors import CannotRun
-from wirecheck.limits import machine_limit, one_line, out_of_memory
+from wirecheck.limits import machine_limit, one_line, out_of_memory, shortage
 
 
 class StepFailed(Exception):
@@ -20,6 +20,10 @@ class StepFailed(Exception):
         self.message = message
 
 
+class OutOfMemory(MemoryError):
+    """Memory ran out in a part of the wire: the message names it, and the bytes asked for and had."""
+
+
 @contextmanager
 def part(name: str, **tensors: Tensor) -> Iterator[None]:
     """Turns whatever is raised inside into StepFailed, with shape, dtype and device of `tensors`.
@@ -28,11 +32,11 @@ def part(name: str, **tensors: Tensor) -> Iterator[None]:
     """
     try:
         yield
-    except (StepFailed, MemoryError, CannotRun):
+    except (StepFailed, OutOfMemory, CannotRun):
         raise
     except Exception as error:
         if out_of_memory(error):
-            raise MemoryError(f"not enough memory on this machine for {name}") from error
+            raise OutOfMemory(f"not enough memory on this machine for {name}: {shortage(error)}") from error
         limit = machine_limit(error)
         if limit is not None:
             raise CannotRun(f"{name}: {limit}") from error

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from wirecheck.errors import CannotRun
 from wirecheck.schema import WireSpec
-from wirecheck.wires import WIRES
 from wirecheck.wires.adapter import Adapter, TableStatistics, read_table
 from wirecheck.wires.bytes_encoder import BytesEncoder, SourceBytes, read_bytes
 from wirecheck.wires.failure import part
+from wirecheck.wires.initial import initialise
+from wirecheck.wires.text_wire import adapter_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -70,7 +71,9 @@ class Rig:
 def build_encoder(spec: WireSpec, seed: int) -> BytesEncoder:
     """The encoder of the wire named. KeyError: no such wire. StepFailed: sizes that do not fit."""
     with part("encoder"):
-        return WIRES[spec.name].encoder(spec, seed)
+        encoder = BytesEncoder(spec.latent_width, spec.latent_length, spec.max_bytes)
+    initialise(encoder, seed)
+    return encoder
 
 
 def build_side(
@@ -98,7 +101,8 @@ def build_side(
     answer_BL, mask_BL = pad_right(answers)
     num_tokens = min(len(tokenizer), rows)
     with part(f"adapter {name}"):
-        adapter = WIRES[spec.name].adapter(spec, read_table(embedding, num_tokens), seed).to(device)
+        adapter = adapter_of(spec, read_table(embedding, num_tokens)).to(device)
+        initialise(adapter, seed)
     return Side(
         name=name,
         model=model,
@@ -127,7 +131,7 @@ def adapter_at_full_width(spec: WireSpec, skeleton: PreTrainedModel) -> Adapter:
     D = next(skeleton.get_input_embeddings().parameters()).shape[1]
     with torch.device("meta"):
         table = TableStatistics(torch.empty(D), torch.empty(D), torch.empty(()))
-        return Adapter(spec.latent_width, spec.latent_length, spec.max_bytes, table)
+        return adapter_of(spec, table)
 
 
 # --- text to ids -------------------------------------------------------------------------------------------------

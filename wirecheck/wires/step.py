@@ -41,7 +41,7 @@ def encode(rig: Rig) -> Tensor:
 def soft_tokens(rig: Rig, side: Side, z_BMZ: Tensor) -> Tensor:
     """-> prefix_BMD, float32."""
     with part(f"adapter {side.name}", z=z_BMZ):
-        prefix_BMD: Tensor = side.adapter(z_BMZ, rig.source.lengths_B)
+        prefix_BMD: Tensor = side.adapter(z_BMZ, rig.source.lengths_B / rig.encoder.max_bytes)
     return prefix_BMD
 
 

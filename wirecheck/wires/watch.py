@@ -1,41 +1,26 @@
 """One step of any wire, watched from outside: what each frozen model was handed, and what the loss asks of it.
 
-    B batch   S positions of a forward   D model width   V vocabulary
+    B batch   S positions of a forward   D model width   N vectors   R rows of the table
 
-Nothing of the wire is known but its contract. Forward hooks on the two models note the embeddings they are handed and
-the logits they give; hooks on those logits note the gradient that comes back.
+Nothing of the wire is known but its contract. Used by every probe of the wire: signatures stay, and new fields have
+defaults.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from wirecheck.wires.calls import Call, Notes, hooked
 from wirecheck.wires.contract import Batch, HasBackward, SideName, Wire, WiredModel
 from wirecheck.wires.failure import StepFailed, part
 
-
-@dataclass(eq=False)
-class Call:
-    """One forward of a frozen model."""
-
-    side: SideName
-    embeds_BSD: Tensor
-    """What block 0's input is made of, detached: `inputs_embeds`, or the embedding of `input_ids`."""
-    ids_BS: Tensor | None
-    """`input_ids` where they were given."""
-    mask_BS: Tensor | None
-    logits_BSV: Tensor
-    """Detached. Where the wire keeps the last positions only, S is smaller here than in the embeddings."""
-    with_grad: bool
-    """Whether a gradient can come back: not for a teacher under no_grad."""
-    grad_BSV: Tensor | None = None
-    """d loss / d logits, once the step has been differentiated; None where none came."""
+__all__ = ["Call", "Observation", "handed_ids", "observe", "seeded", "terms", "trained_module", "watching"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +33,8 @@ class Observation:
     """Forwards of the two models in their order."""
     strays: tuple[str, ...]
     """Tensors that received a gradient and are in no module: neither trained by name nor saved. Shapes in words."""
+    reached: tuple[str, ...] = ()
+    """Frozen parameters that the loss was differentiated with respect to, where it is not the wire that does so."""
 
     @property
     def loss(self) -> float:
@@ -59,32 +46,47 @@ class Observation:
         return tuple(call for call in self.calls if call.side == side and call.with_grad)
 
 
-@dataclass(eq=False)
-class _Notes:
-    calls: list[Call] = field(default_factory=list)
+# --- one step ----------------------------------------------------------------------------------------------------
 
 
 def observe(
-    wire: Wire, models: tuple[WiredModel, WiredModel], batch: Batch, *, keep_logits: bool = True
+    wire: Wire, models: tuple[WiredModel, WiredModel], batch: Batch, *, keep_logits: bool = True, seed: int = 0
 ) -> Observation:
     """Run and differentiate one step from cleared gradients. Raises StepFailed, MemoryError, CannotRun as `part` does.
 
-    Gradients are left in the wire's module (and, where the wire does not freeze them, in the models).
+    Gradients are left in the wire's module (and, where the wire does not freeze them, in the models). Dropout and the
+    like draw from `seed`; the generators are left as they were. With `keep_logits` false neither logits nor their
+    gradient outlive the step: only what they ask for.
     """
-    for p in (*wire.module.parameters(), *(p for m in models for p in m.model.parameters())):
+    module = trained_module(wire)
+    for p in (*module.parameters(), *(p for m in models for p in m.model.parameters())):
         p.grad = None
     strays: tuple[str, ...] = ()
-    with watching(models, keep_logits=keep_logits) as calls, torch.enable_grad():
+    reached: tuple[str, ...] = ()
+    notes = Notes(keep_logits=keep_logits, hooked=isinstance(wire, HasBackward))
+    with hooked(models, notes), seeded(models, seed), torch.enable_grad():
         if isinstance(wire, HasBackward):
             with part("step"):
-                losses = dict(wire.backward(batch))
+                losses = {name: torch.as_tensor(term) for name, term in dict(wire.backward(batch)).items()}
         else:
             with part("loss"):
                 losses = terms(wire.loss(batch))
-            strays = _strays(losses, wire, models)
+            leaves = _leaves(losses)
+            strays, reached = _strays(leaves, module, models), _reached(leaves, models)
             with part("backward"):
+                notes.differentiate(losses)
                 torch.autograd.backward(tuple(losses.values()))
-    return Observation({name: loss.detach() for name, loss in losses.items()}, tuple(calls), strays)
+    notes.drop()
+    return Observation({name: loss.detach() for name, loss in losses.items()}, tuple(notes.calls), strays, reached)
+
+
+def trained_module(wire: Wire) -> nn.Module:
+    """The wire's module. Raises StepFailed where it has none."""
+    with part("module"):
+        module: Any = wire.module
+        if not isinstance(module, nn.Module):
+            raise StepFailed("module", f"the wire's `module` is a {type(module).__name__}, not a torch module")
+    return module
 
 
 def terms(loss: Tensor | Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -101,53 +103,26 @@ def terms(loss: Tensor | Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 @contextmanager
+def seeded(models: tuple[WiredModel, WiredModel], seed: int) -> Iterator[None]:
+    """Random numbers inside come from `seed`; the generators of the models' devices are left as they were."""
+    devices = {one.model.device for one in models if one.model.device.type == "cuda"}
+    with torch.random.fork_rng(devices=list(devices)):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
 def watching(models: tuple[WiredModel, WiredModel], *, keep_logits: bool = True) -> Iterator[list[Call]]:
-    """Notes every forward of the two models inside, in order."""
-    notes = _Notes()
-    handles = [
-        one.model.register_forward_hook(_noting(one, notes, keep_logits=keep_logits), with_kwargs=True)
-        for one in models
-    ]
-    try:
+    """Notes every forward of the two models inside, in order; and what is asked of them, once it is differentiated."""
+    notes = Notes(keep_logits=keep_logits, hooked=True)
+    with hooked(models, notes):
         yield notes.calls
-    finally:
-        for handle in handles:
-            handle.remove()
+    notes.drop()
 
 
-def _noting(one: WiredModel, notes: _Notes, *, keep_logits: bool) -> Any:
-    def note(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        ids = kwargs.get("input_ids", args[0] if args else None)
-        embeds = kwargs.get("inputs_embeds")
-        logits = getattr(output, "logits", None)
-        if logits is None or (ids is None and embeds is None):
-            return
-        if embeds is None:
-            with torch.no_grad():
-                embeds = one.model.get_input_embeddings()(ids)
-        call = Call(
-            side=one.side,
-            embeds_BSD=embeds.detach().clone(),  # some classes scale their caller's tensor in place
-            ids_BS=None if kwargs.get("inputs_embeds") is not None else ids,
-            mask_BS=kwargs.get("attention_mask"),
-            logits_BSV=logits.detach() if keep_logits else logits.detach()[:, :0],
-            with_grad=bool(logits.requires_grad),
-        )
-        if logits.requires_grad:
-            logits.register_hook(lambda grad: _keep(call, grad))
-        notes.calls.append(call)
-
-    return note
-
-
-def _keep(call: Call, grad_BSV: Tensor) -> None:
-    call.grad_BSV = grad_BSV.detach().clone() if call.grad_BSV is None else call.grad_BSV + grad_BSV
-
-
-def _strays(losses: Mapping[str, Tensor], wire: Wire, models: tuple[WiredModel, WiredModel]) -> tuple[str, ...]:
-    """Leaves of the graph that get a gradient and belong neither to the wire's module nor to a model."""
-    known = {id(p) for p in wire.module.parameters()} | {id(p) for m in models for p in m.model.parameters()}
-    found: dict[int, str] = {}
+def _leaves(losses: Mapping[str, Tensor]) -> dict[int, Tensor]:
+    """Every tensor that the losses are differentiated with respect to, by its identity."""
+    found: dict[int, Tensor] = {}
     seen: set[Any] = set()
     nodes = [loss.grad_fn for loss in losses.values()]
     while nodes:
@@ -156,11 +131,27 @@ def _strays(losses: Mapping[str, Tensor], wire: Wire, models: tuple[WiredModel, 
             continue
         seen.add(node)
         leaf = getattr(node, "variable", None)
-        if isinstance(leaf, Tensor) and id(leaf) not in known:
-            kind = "parameter" if isinstance(leaf, nn.Parameter) else "tensor"
-            found[id(leaf)] = f"{kind} of shape {' x '.join(str(size) for size in leaf.shape) or 'scalar'}"
+        if isinstance(leaf, Tensor):
+            found[id(leaf)] = leaf
         nodes.extend(parent for parent, _ in node.next_functions)
-    return tuple(sorted(found.values()))
+    return found
+
+
+def _strays(leaves: Mapping[int, Tensor], module: nn.Module, models: tuple[WiredModel, WiredModel]) -> tuple[str, ...]:
+    """Those that belong neither to the wire's module nor to a model."""
+    known = {id(p) for p in module.parameters()} | {id(p) for m in models for p in m.model.parameters()}
+    words = []
+    for leaf in (leaf for key, leaf in leaves.items() if key not in known):
+        kind = "parameter" if isinstance(leaf, nn.Parameter) else "tensor"
+        words.append(f"{kind} of shape {' x '.join(str(size) for size in leaf.shape) or 'scalar'}")
+    return tuple(sorted(words))
+
+
+def _reached(leaves: Mapping[int, Tensor], models: tuple[WiredModel, WiredModel]) -> tuple[str, ...]:
+    return tuple(f"{one.side}.{name}" for one in models for name, p in one.model.named_parameters() if id(p) in leaves)
+
+
+# --- tokens by their vectors -------------------------------------------------------------------------------------
 
 
 def handed_ids(one: WiredModel, embeds_BSD: Tensor) -> Tensor:
@@ -176,15 +167,20 @@ def handed_ids(one: WiredModel, embeds_BSD: Tensor) -> Tensor:
     D = flat_ND.shape[1]
     few = sorted({0, D // 3, 2 * D // 3, D - 1})  # where these dimensions agree, all of them are compared
     with torch.no_grad():
-        for start in range(0, num_rows, ROWS_AT_ONCE):
-            ids_R = torch.arange(start, min(start + ROWS_AT_ONCE, num_rows), device=flat_ND.device)
+        step = max(256, min(ROWS_AT_ONCE, PAIRS_AT_ONCE // max(len(flat_ND), 1)))
+        for start in range(0, num_rows, step):
+            ids_R = torch.arange(start, min(start + step, num_rows), device=flat_ND.device)
             rows_RD = embedding(ids_R).to(flat_ND.dtype)
             near_NR = torch.stack([flat_ND[:, None, d].isclose(rows_RD[None, :, d], rtol=1e-5) for d in few]).all(dim=0)
-            for n, r in near_NR.nonzero().tolist():
-                if found_N[n] < 0 and torch.allclose(flat_ND[n], rows_RD[r], rtol=1e-5, atol=1e-8):
-                    found_N[n] = start + r
+            for n in (near_NR.any(dim=1) & (found_N < 0)).nonzero()[:, 0].tolist():
+                near_C = near_NR[n].nonzero()[:, 0]
+                same_C = near_C[rows_RD[near_C].isclose(flat_ND[n], rtol=1e-5).all(dim=1)]
+                if len(same_C):
+                    found_N[n] = start + same_C[0]
     return found_N.view(embeds_BSD.shape[:2])
 
 
 ROWS_AT_ONCE = 8192
 """Rows of the table compared at once: a 262,144-row table is never copied whole."""
+PAIRS_AT_ONCE = 2**21
+"""Vectors times rows compared at once: 8 MB for each of the few copies made."""

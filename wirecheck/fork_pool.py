@@ -1,0 +1,162 @@
+"""Many pieces of work, each in a forked child of its own, several at a time: a crash, a kill or a hang costs one piece.
+
+What the parent has imported is there in every child at once, which is what makes a process per piece cheap.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import gc
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn
+
+from wirecheck.child_process import let_go, quiet_fork
+from wirecheck.errors import CannotRun
+
+MEMORY_BYTES = 8 * 2**30
+"""Address space a child may take beside the parent's; enforced where the platform counts it (Linux)."""
+_GRACE_S = 30
+"""A child whose parent is gone ends itself this long after its limit."""
+_CHUNK = 1 << 16
+
+
+@dataclass(frozen=True)
+class Answered:
+    """The child came to its end and wrote this."""
+
+    name: str
+    text: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Died:
+    """The child did not come to its end, and why."""
+
+    name: str
+    why: str
+    seconds: float
+
+
+@dataclass
+class _Child:
+    name: str
+    pid: int
+    reader: int
+    began: float
+    answer: bytearray = field(default_factory=bytearray)
+
+
+def in_forks(
+    names: Sequence[str], work: Callable[[str], str], *, jobs: int, limit_s: float
+) -> Iterator[Answered | Died]:
+    """What `work(name)` returns, or how its process died, in the order they end; at most `jobs` at a time.
+
+    Every child runs on one thread, without a terminal, and ends with this generator at the latest. Raises CannotRun on
+    a platform without fork.
+    """
+    if not hasattr(os, "fork"):
+        raise CannotRun("every type is run in a forked child, which this platform does not have")
+    waiting, children = list(reversed(names)), dict[int, _Child]()
+    try:
+        while waiting or children:
+            while waiting and len(children) < jobs:
+                child = _start(waiting.pop(), work, limit_s)
+                children[child.reader] = child
+            for reader in _ready(children, limit_s):
+                yield _end(children.pop(reader), None)
+            for child in [c for c in children.values() if time.monotonic() - c.began > limit_s]:
+                yield _end(children.pop(child.reader), f"still running after its time limit of {limit_s:g} s")
+    finally:
+        for child in children.values():
+            _end(child, "stopped")
+
+
+def _start(name: str, work: Callable[[str], str], limit_s: float) -> _Child:
+    reader, writer = os.pipe()
+    with quiet_fork():
+        pid = os.fork()
+        if pid == 0:
+            _live(name, work, writer, limit_s)
+    os.close(writer)
+    return _Child(name, pid, reader, time.monotonic())
+
+
+def _ready(children: dict[int, _Child], limit_s: float) -> list[int]:
+    """Reads what has come; the pipes that have ended. Returns when something came, or the next limit is reached."""
+    next_limit = min(child.began for child in children.values()) + limit_s
+    readable = select.select([*children], [], [], max(0.0, next_limit - time.monotonic()) + 0.01)[0]
+    ended = []
+    for reader in readable:
+        chunk = os.read(reader, _CHUNK)
+        children[reader].answer += chunk
+        if not chunk:
+            ended.append(reader)
+    return ended
+
+
+def _end(child: _Child, stopped: str | None) -> Answered | Died:
+    """Ends what is left of the child's session, and reads how it went."""
+    if stopped:
+        for kill in (os.killpg, os.kill):  # it leads no session yet, where it has only just been started
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                kill(child.pid, signal.SIGKILL)
+    os.close(child.reader)
+    _, status = os.waitpid(child.pid, 0)
+    seconds = round(time.monotonic() - child.began, 3)
+    if stopped:
+        return Died(child.name, stopped, seconds)
+    if os.WIFSIGNALED(status):
+        return Died(child.name, f"its process was ended by {signal.Signals(os.WTERMSIG(status)).name}", seconds)
+    if os.WEXITSTATUS(status):
+        return Died(child.name, f"its process ended with exit status {os.WEXITSTATUS(status)}", seconds)
+    return Answered(child.name, child.answer.decode(), seconds)
+
+
+# --- in the child ------------------------------------------------------------------------------------------------
+
+
+def _live(name: str, work: Callable[[str], str], writer: int, limit_s: float) -> NoReturn:
+    """Works, writes the answer and leaves, without running anything of the parent's."""
+    code = 1
+    try:
+        _settle(writer, limit_s)
+        rest = work(name).encode()
+        while rest:
+            rest = rest[os.write(writer, rest) :]
+        code = 0
+    except BaseException:  # noqa: BLE001  # the parent's stack is below: nothing may pass
+        code = 1
+    finally:
+        os._exit(code)
+
+
+def _settle(writer: int, limit_s: float) -> None:
+    """A session of its own, no terminal, no finaliser of the parent's objects, one thread, bounded memory and time."""
+    import resource
+
+    os.setsid()
+    faulthandler.disable()
+    null = os.open(os.devnull, os.O_RDWR)
+    let_go(null, null, keep=writer)
+    gc.freeze()
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(int(limit_s) + _GRACE_S)
+    pages = Path("/proc/self/statm")
+    if pages.is_file():
+        held = int(pages.read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        most = held + MEMORY_BYTES
+        resource.setrlimit(resource.RLIMIT_AS, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+    if "torch" in sys.modules:
+        import torch
+
+        torch.set_num_threads(1)  # the threads of OpenMP's pool are not there after a fork

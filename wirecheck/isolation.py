@@ -1,0 +1,252 @@
+"""The user's own wire runs in a process of its own: what it prints stays off the terminal, and its ending is told.
+
+The process is a fork, which has the models at hand at once. Where an accelerator is visible it is a fresh interpreter,
+which makes the models again: after a fork neither CUDA nor autograd's device threads work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import select
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from wirecheck.child_process import quiet_fork
+from wirecheck.errors import CannotRun
+from wirecheck.isolated_child import ENDING, RECORDS, Work, Yielded, live_as_fork
+from wirecheck.schema import ProbeError
+
+START_S = 120.0
+"""What the process may take until its work begins: the imports of torch and transformers from a cold disk."""
+_LAST_WORDS_S = 0.5
+_POLL_S = 0.2
+_CHUNK = 1 << 16
+_KEPT_CHARS = 4000
+"""Of what the process prints, this much of the end is kept for the record of a crash."""
+
+
+class ChildFailed(Exception):
+    """What ended the process before its work was done; `error` holds the process's own traceback."""
+
+    def __init__(self, error: ProbeError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+def isolated(work: Work, seconds: float, *, fresh: bool | None = None) -> Iterator[Yielded]:
+    """What `work()` yields in a process of its own, as it comes. A fork computes on one thread.
+
+    Raises CannotRun as `work` does, where there is no fork, and where memory ran out; ChildFailed for any other
+    exception (SystemExit too), for a process that ended or was killed, and after `seconds`. The process and what it
+    started end with this generator (but for what left its session), and its output is seen nowhere but in the error.
+    `fresh`: a fresh interpreter, for which `work` is pickled, and no fork; None is as the module says.
+    """
+    if not hasattr(os, "fork"):
+        raise CannotRun("a wire of your own is run in a forked child, which this platform does not have")
+    kills = _kernel_kills()
+    child = (_fresh if (_sees_accelerator() if fresh is None else fresh) else _fork)(work)
+    try:
+        ending = yield from _listen(child, seconds)
+    finally:
+        status = _end(child)
+    match ending:
+        case {"how": "ran"}:
+            return
+        case {"how": "cannot run", "reason": str(reason)}:
+            raise CannotRun(reason)
+        case {"how": "raised", **error}:
+            raise ChildFailed(_told(ProbeError.model_validate(error), child))
+    if os.WIFSIGNALED(status) and _kernel_kills() > kills:
+        raise CannotRun("not enough memory on this machine: the kernel killed the process in which the wire ran")
+    raise ChildFailed(_told(_death(status, began=child.began), child))
+
+
+@dataclass(eq=False)
+class _Child:
+    """A process under way, and what came from it."""
+
+    pid: int
+    records: int
+    """The pipe of lines: what the work yields, how it ended, and the stack where the process was stopped."""
+    output: int
+    """The pipe of its stdout and stderr."""
+    began: bool = False
+    printed: str = ""
+    num_printed: int = 0
+    stack: str = ""
+    status: int | None = None
+    _open: set[int] = field(default_factory=set)
+    _pending: bytes = b""
+
+    def __post_init__(self) -> None:
+        self._open = {self.records, self.output}
+        for pipe in self._open:
+            os.set_blocking(pipe, False)
+
+    def is_over(self) -> bool:
+        """Whether the process has ended; what it started may still hold the pipes."""
+        if self.status is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self.status = status if pid else None
+        return self.status is not None
+
+    def read(self, wait_s: float) -> list[tuple[str, str]] | None:
+        """Whole records as (kind, JSON), waiting so long for something to come; None when nothing came."""
+        ready = select.select([*self._open], [], [], max(0.0, wait_s))[0]
+        for pipe in ready:
+            self._take(pipe)
+        *lines, self._pending = self._pending.split(b"\n")
+        return self._sorted(lines) if ready else None
+
+    def drain(self, most_s: float) -> list[tuple[str, str]]:
+        """The records left in the pipes: until nothing comes or `most_s` have passed."""
+        found, until = [], time.monotonic() + most_s
+        while time.monotonic() < until and (more := self.read(0.0)) is not None:
+            found += more
+        return found
+
+    def _take(self, pipe: int) -> None:
+        try:
+            chunk = os.read(pipe, _CHUNK)
+        except BlockingIOError:
+            return
+        if not chunk:
+            self._open.discard(pipe)
+        elif pipe == self.output:
+            self.num_printed += len(chunk)
+            self.printed = (self.printed + chunk.decode(errors="replace"))[-_KEPT_CHARS:]
+        else:
+            self._pending += chunk
+
+    def _sorted(self, lines: list[bytes]) -> list[tuple[str, str]]:
+        """The records among the lines; what faulthandler wrote is kept as the stack."""
+        found = []
+        for line in lines:
+            kind, _, text = line.decode(errors="replace").partition(" ")
+            if kind in RECORDS or kind in ("Began", "Ending"):
+                found.append((kind, text))
+            else:
+                self.stack = f"{self.stack}{kind} {text}\n"[:_KEPT_CHARS]
+        return found
+
+
+def _listen(child: _Child, seconds: float) -> Generator[Yielded, None, dict[str, str] | None]:
+    """Yields the records as they come. Returns the ending that the child told; None where it told none."""
+    deadline = time.monotonic() + START_S
+    while True:
+        over = child.is_over()
+        wait_s = min(_POLL_S, deadline - time.monotonic())
+        for kind, text in child.drain(_LAST_WORDS_S) if over else child.read(wait_s) or ():
+            match kind:
+                case "Began":
+                    child.began, deadline = True, time.monotonic() + seconds
+                case "Ending":
+                    child.drain(_LAST_WORDS_S)
+                    return ENDING.validate_json(text)
+                case _:
+                    yield RECORDS[kind].model_validate_json(text)
+        if over:
+            return None
+        if time.monotonic() >= deadline:
+            raise _out_of_time(child, seconds)
+
+
+def _out_of_time(child: _Child, seconds: float) -> ChildFailed:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(child.pid, signal.SIGUSR1)  # faulthandler answers with the stack, whatever the interpreter is doing
+    until = time.monotonic() + _LAST_WORDS_S
+    while not child.is_over() and time.monotonic() < until:
+        if child.read(_LAST_WORDS_S / 5) is None and child.stack:
+            break
+    message = f"still running after {seconds:g} s, which is what policy.wire_seconds gives one probe of a wire"
+    if not child.began:
+        message = f"the process for the wire had not begun after {START_S:g} s"
+    return ChildFailed(_told(ProbeError(type="TimeoutError", message=message, traceback=""), child))
+
+
+def _end(child: _Child) -> int:
+    """Ends the process and whatever it started; its wait status."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, signal.SIGKILL)
+    if child.status is None:
+        with contextlib.suppress(ProcessLookupError):  # it leads no group until it has begun
+            os.kill(child.pid, signal.SIGKILL)
+        _, child.status = os.waitpid(child.pid, 0)
+    os.close(child.records)
+    os.close(child.output)
+    return child.status
+
+
+def _death(status: int, *, began: bool) -> ProbeError:
+    when = "in which the wire ran" if began else "for the wire"
+    if os.WIFSIGNALED(status):
+        name = signal.Signals(os.WTERMSIG(status)).name
+        return ProbeError(type="ProcessKilled", message=f"the process {when} was ended by {name}", traceback="")
+    code = os.WEXITSTATUS(status)
+    message = f"the process {when} ended with exit status {code}, and not by returning, raising or sys.exit"
+    return ProbeError(type="ProcessExited", message=message, traceback="")
+
+
+def _told(error: ProbeError, child: _Child) -> ProbeError:
+    """The error with the stack and the end of what was printed, where there is any."""
+    story = error.traceback or f"{child.stack}{error.type}: {error.message}\n"
+    if child.num_printed:
+        of = "" if child.num_printed <= _KEPT_CHARS else f" (the end of {child.num_printed:,} bytes)"
+        story += f"\nWhat the process printed{of}:\n{child.printed}"
+    return ProbeError(type=error.type, message=error.message, traceback=story)
+
+
+def _kernel_kills() -> int:
+    """Processes that the kernel has killed for want of memory since it started; 0 where it does not say."""
+    counters = Path("/proc/vmstat")
+    if not counters.is_file():
+        return 0
+    lines = (line.split() for line in counters.read_text(encoding="ascii").splitlines())
+    return next((int(line[1]) for line in lines if line[0] == "oom_kill"), 0)
+
+
+def _sees_accelerator() -> bool:
+    import torch
+
+    return torch.accelerator.is_available()
+
+
+# --- how it is started -------------------------------------------------------------------------------------------
+
+
+def _fork(work: Work) -> _Child:
+    (records, records_in), (output, output_in) = os.pipe(), os.pipe()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the child unblocks it when it has begun
+    try:
+        with quiet_fork():
+            pid = os.fork()
+            if pid == 0:
+                live_as_fork(work, records_in, output_in)
+    finally:
+        os.close(records_in)
+        os.close(output_in)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return _Child(pid, records, output)
+
+
+def _fresh(work: Work) -> _Child:
+    (records, records_in), (output, output_in) = os.pipe(), os.pipe()
+    first = f"import sys; sys.path[:] = {sys.path!r}; from wirecheck.isolated_child import live_afresh; live_afresh()"
+    try:
+        with tempfile.TemporaryFile() as file:
+            pickle.dump(work, file)
+            file.seek(0)
+            streams = [(file.fileno(), 0), (output_in, 1), (output_in, 2), (records_in, 3)]
+            actions = [(os.POSIX_SPAWN_DUP2, ours, theirs) for ours, theirs in streams]
+            pid = os.posix_spawn(sys.executable, [sys.executable, "-c", first], os.environ, file_actions=actions)
+    finally:
+        os.close(records_in)
+        os.close(output_in)
+    return _Child(pid, records, output)

@@ -1,0 +1,85 @@
+"""Do the real weights, under this config, still know language? A model can run soundly and mean nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from wirecheck.plain_text import Prediction, predict
+from wirecheck.probe import ModelBench, Probe, Yielded
+from wirecheck.schema import Evidence, Finding, Level
+
+NEAR_CHANCE = 1 / 3
+"""Part of ln V that the loss on the best passage stays below in a sound model.
+
+Seen in sound models of 0.3 M to 270 M parameters: 0.07 to 0.13. Heads split wrongly: 0.35 to 0.80; another family's
+norm or multipliers: 0.42 and more; a constant embedding or random weights: 0.73 and more. A wrong rope_theta does not
+show on texts this short (0.08 to 0.34), nor does all that another family changes (0.07 to 0.28).
+"""
+
+
+def _on_weights(bench: ModelBench) -> Iterator[Yielded]:
+    from wirecheck import zoo
+
+    prediction = predict(bench.weights, bench.tokenizer, seed=bench.seed, quiet=zoo.quiet)
+    source = f"forward of the real weights in {bench.train.dtype}"
+    loss = prediction.losses[prediction.best]
+    if math.isfinite(loss) and math.isfinite(prediction.shuffled):
+        level, gain = Level.EXECUTED, prediction.shuffled - loss
+        what = f"on the best of {len(prediction.losses)} passages; {source}"
+        yield bench.fact("text_loss", _digits(loss), level, f"mean next-token loss in nats, {what}")
+        yield bench.fact("text_gain", _digits(gain), level, f"loss of its tokens shuffled less that in order, {what}")
+    yield _judged(bench, prediction, source)
+
+
+def _judged(bench: ModelBench, prediction: Prediction, source: str) -> Finding:
+    """EMB11: the loss on the passage the model knows best."""
+    best, limit = prediction.best, NEAR_CHANCE * prediction.chance
+    loss = prediction.losses[best]
+    evidence = (
+        _seen(
+            f"mean next-token loss on the passage predicted best ({best}), nats; {source}",
+            _words(loss),
+            f"below {limit:.3g}, a third of pure chance, ln({prediction.num_rows})",
+        ),
+        _seen(f"the same tokens in shuffled order, nats; {source}", f"{prediction.shuffled:.3g}", "well above it"),
+        _seen(
+            f"the loss on each passage, {prediction.num_tokens} tokens in all, nats; {source}",
+            ", ".join(f"{name} {one:.3g}" for name, one in prediction.losses.items()),
+        ),
+    )
+    name, count = type(bench.weights).__name__, len(prediction.losses)
+    if not loss < limit:  # also where it is NaN
+        claim = f"{name} knows no plain text: on none of {count} passages is its loss below a third of pure chance."
+        return bench.found("EMB11", claim, *evidence)
+    claim = f"{name} knows plain text: on the best of {count} passages its loss is below a third of pure chance."
+    return bench.ok("EMB11", claim, *evidence)
+
+
+def _seen(source: str, observed: str, expected: str | None = None) -> Evidence:
+    return Evidence(level=Level.EXECUTED, source=source, observed=observed, expected=expected)
+
+
+def _words(loss: float) -> str:
+    return f"{loss:.3g} (perplexity {math.exp(min(loss, 700)):.3g})" if math.isfinite(loss) else "not finite"
+
+
+def _digits(value: float) -> float:
+    return float(f"{value:.3g}")
+
+
+MEANING = Probe(
+    name="meaning",
+    question="Does the real model, under this config, predict plain text far better than chance?",
+    scope="model",
+    level=Level.EXECUTED,
+    codes=("EMB11",),
+    needs="weights",
+    requires=("embeds-weights", "tokenizer"),
+    moot_after=(
+        *("CFG01", "CFG02", "CFG03", "CFG05"),
+        *("WGT01", "WGT02", "WGT03", "WGT04", "WGT05", "WGT07", "WGT08", "WGT11"),
+        *("TOK01", "TOK02", "EMB01"),
+    ),
+    run=_on_weights,
+)
