@@ -13,7 +13,6 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast,
 from wirecheck.probe import ModelBench, PairBench
 from wirecheck.schema import Policy, TrainSpec, WireSpec
 from wirecheck.snapshot import ModelRef, Snapshot
-from wirecheck.wires.rig import Rig, build_rig, build_side
 
 SPEC = WireSpec(latent_length=4, latent_width=64, max_bytes=128)
 BOS, EOS, VOCABULARY = 256, 257, 264
@@ -45,14 +44,6 @@ def qwen(seed: int = 1) -> Qwen2ForCausalLM:
     torch.manual_seed(seed)
     config = Qwen2Config(**sizes, num_key_value_heads=2, vocab_size=VOCABULARY, tie_word_embeddings=True)
     return Qwen2ForCausalLM(config).eval().requires_grad_(False)
-
-
-def rig(spec: WireSpec = SPEC, seed: int = 0, model_a: Any = None, model_b: Any = None) -> Rig:
-    """The wire between a tiny Llama (with a BOS) and a tiny Qwen2 (without one)."""
-    options: Any = {"spec": spec, "max_answer_tokens": 24, "fold_ids": False}
-    a = build_side("a", model_a or llama(), tokenizer(bos=True), seed=seed + 1, **options)
-    b = build_side("b", model_b or qwen(), tokenizer(bos=False), seed=seed + 2, **options)
-    return build_rig(spec, seed, (a, b))
 
 
 def bench(spec: WireSpec = SPEC, train: TrainSpec | None = None, model_a: Any = None, model_b: Any = None) -> PairBench:

@@ -96,9 +96,9 @@ def test_the_wire_of_the_bench_is_run_apart_and_the_parent_never_imports_it(tmp_
     [
         ("ShiftedTwice", "WIR06", "after the next"),
         ("Thawed", "WIR04", "ask for or hold a gradient"),
-        ("Deaf", "WIR11", "source"),
-        ("Forgetful", "WIR10", "output"),
-        ("Stray", "WIR10", "1"),
+        ("Deaf", "WIR11", "Two different sources give the same"),
+        ("Forgetful", "WIR10", "does not make it the same wire"),
+        ("Stray", "WIR10", "in no module"),
     ],
 )
 def test_a_planted_fault_is_blocked_by_its_code(name, code, words):

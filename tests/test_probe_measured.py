@@ -100,8 +100,8 @@ def test_another_device_asked_for_is_not_measured(folders: dict[str, Path], prob
 def test_a_wire_of_the_user_s_is_not_run_on_the_gpu(monkeypatch: pytest.MonkeyPatch, bench: PairBench) -> None:
     monkeypatch.setattr(measured, "CudaMeter", ToldMeter)
     bench.wire = WireSpec(name="package.module:factory")
-    run = run_one(STEP_DEVICE, bench)
-    assert (run.kind, run.reason.split(":")[0]) == ("skipped", "your own wire is not run on the GPU by wirecheck")
+    with pytest.raises(CannotRun, match="your own wire is not run on the GPU by wirecheck"):
+        list(STEP_DEVICE.run(bench))
 
 
 # --- embeddings --------------------------------------------------------------------------------------------------

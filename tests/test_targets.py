@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-import torch.nn.functional as F
+from torch.nn import functional
 
 from wirecheck.wires.alignment import Handed, Shift, shift_of, sightings
 from wirecheck.wires.calls import Call
@@ -34,7 +34,7 @@ def labels(vocabulary=V):
 
 
 def cross_entropy(x_BSV, labels_BS, **options):
-    return F.cross_entropy(x_BSV.float().flatten(0, 1), labels_BS.flatten(), ignore_index=IGNORED, **options)
+    return functional.cross_entropy(x_BSV.float().flatten(0, 1), labels_BS.flatten(), ignore_index=IGNORED, **options)
 
 
 def told(asked):
@@ -115,7 +115,7 @@ def test_logits_without_a_gradient_are_asked_nothing():
 def test_a_teachers_distribution_is_no_single_token(sure, vocabulary):
     x_BSV = logits(vocabulary=vocabulary)
     teacher = sure * torch.randn(B, S, vocabulary, generator=torch.Generator().manual_seed(7))
-    asked = read(x_BSV, F.kl_div(x_BSV.log_softmax(-1), teacher.softmax(-1), reduction="sum"))
+    asked = read(x_BSV, functional.kl_div(x_BSV.log_softmax(-1), teacher.softmax(-1), reduction="sum"))
     assert asked.token_N.tolist() == [-1] * (B * S)
     assert asked.value == 0
 

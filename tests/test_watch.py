@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
+from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from tests import rigs, tiny_wires
@@ -43,7 +43,7 @@ class ByHand(TinyWire):
         return self.cross_entropy(self.logits(side, inputs)[:, :-1], labels[:, 1:])
 
     def cross_entropy(self, logits, labels):
-        return F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten())
+        return functional.cross_entropy(logits.flatten(0, 1).float(), labels.flatten())
 
 
 class KeptLogits(ByHand):
@@ -79,7 +79,7 @@ class Chunked(ByHand):
         pairs = zip(hidden.split(7), labels[:, 1:].flatten().split(7), strict=True)
 
         def part(x, y):
-            return F.cross_entropy(model.lm_head(x).float(), y, reduction="sum")
+            return functional.cross_entropy(model.lm_head(x).float(), y, reduction="sum")
 
         parts = [checkpoint(part, x, y, use_reentrant=self.reentrant) for x, y in pairs]
         return sum(parts) / (labels[:, 1:] >= 0).sum()
@@ -125,7 +125,7 @@ class TwoTerms(ByHand):
             logits = self.logits(side, inputs)
             terms[f"{side}.ce"] = self.cross_entropy(logits[:, :-1], labels[:, 1:])
             flat = torch.full_like(logits, 1 / logits.shape[-1])
-            terms[f"{side}.kd"] = F.kl_div(logits.log_softmax(-1), flat, reduction="batchmean")
+            terms[f"{side}.kd"] = functional.kl_div(logits.log_softmax(-1), flat, reduction="batchmean")
         return terms
 
 
@@ -191,7 +191,7 @@ def test_a_teacher_without_gradients_is_noted_as_such():
 def test_dropout_draws_from_the_seed_and_leaves_the_generator():
     class Dropping(TinyWire):
         def prefix(self, batch):
-            return {side: F.dropout(x, 0.5) for side, x in super().prefix(batch).items()}
+            return {side: functional.dropout(x, 0.5) for side, x in super().prefix(batch).items()}
 
     torch.manual_seed(3)
     state = torch.get_rng_state()

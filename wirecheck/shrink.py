@@ -120,7 +120,8 @@ class _Scale:
 
     def _twin_width(self, width: int) -> int:
         """`WIDTH` for the base; models nested in one config keep their ratios, in powers of two."""
-        return WIDTH << max(0, round(log2(width / self.base)))
+        least = roles.LEAST_WIDTH.get(str(self.fields.get("model_type")), WIDTH)
+        return max(least, WIDTH << max(0, round(log2(width / self.base))))
 
     def _sizes(self, key: str, value: int) -> tuple[tuple[Sequence[str], int], ...]:
         """What a whole number becomes, by the role its name has; the first role that names it counts."""

@@ -18,7 +18,7 @@ WIDTHS = (
     "moe_shared_expert_intermediate_size", "dense_intermediate_size", "q_lora_rank", "kv_lora_rank", "o_lora_rank",
     "hidden_size_per_layer_input", "router_hidden_size", "laurel_rank", "ple_embed_dim", "hc_lowrank", "d_rel",
     "gated_norm_rank", "adapter_rank", "time_step_rank", "mamba_dt_rank", "block_multiple_of",
-    "mlstm_round_up_to_multiple_of", "ffn_round_up_to_multiple_of", "pronunciation_embed_dim", "shape_embed_dim",
+    "pronunciation_embed_dim", "shape_embed_dim",
 )  # fmt: skip
 HEADS = (
     "num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads", "decoder_attention_heads",
@@ -51,7 +51,10 @@ SSM_GROUPS = (
 CHUNKS = ("mamba_chunk_size", "chunk_size")
 BOUNDARIES = ("first_k_dense_replace", "num_dense_layers", "moe_layer_start_index", "max_window_layers")
 """Layers below the number are of another kind than those at or above it."""
-INDEX_LISTS = ("mlp_only_layers", "moe_layers", "full_attn_idxs", "cross_attention_layers", "hybrid_layer_ids")
+INDEX_LISTS = (
+    "mlp_only_layers", "moe_layers", "full_attn_idxs", "cross_attention_layers", "hybrid_layer_ids",
+    "attn_layer_indices", "local_layer_ids", "ple_layer_ids",
+)  # fmt: skip
 PERIODS = (
     "attn_layer_period", "expert_layer_period", "decoder_sparse_step", "no_rope_layer_interval", "layer_group_size",
     "sliding_window_pattern", "_sliding_window_pattern", "interleave_moe_layer_step", "global_attn_every_n_layers",
@@ -68,6 +71,9 @@ HASHES = ("encoder_hash_byte_group_vocab", "ngram_vocab_size_base")
 REPEATED = {"zamba": ("layers_block_type", "hybrid")}
 """Per type, a list and the kind of layer it needs twice: Zamba ties its later hybrid layers to the first, and is not
 built with one alone."""
+LEAST_WIDTH = {"xlstm": 128}
+"""Per type, a width below which the class contradicts itself: xLSTM's cache rounds half the width up to 64, and its
+layers do not."""
 DECIDING = (
     "hidden_act", "hidden_activation", "activation_function", "attention_bias", "mlp_bias", "use_qk_norm", "qk_norm",
     "sliding_window", "use_sliding_window", "attn_logit_softcapping", "final_logit_softcapping", "logits_scaling",

@@ -213,4 +213,14 @@ WIR: tuple[Code, ...] = (
         ),
         reference=None,
     ),
+    Code(
+        code="WIR19",
+        name="text-of-another-tokenizer",
+        family="WIR",
+        severity=Severity.BLOCK,
+        level=Level.SIMULATED,
+        sentence="A model is given token ids that the other model's tokenizer made: it reads another text.",
+        remedy="Encode what each model reads with that model's own tokenizer, the sender's source included.",
+        reference=None,
+    ),
 )

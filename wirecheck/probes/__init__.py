@@ -18,6 +18,7 @@ from wirecheck.probes.values import VALUES
 from wirecheck.probes.weights import WEIGHTS
 from wirecheck.probes.wire import WIRE_TWIN, WIRE_WEIGHTS
 from wirecheck.probes.wire_sizes import WIRE_SIZES
+from wirecheck.probes.wire_use import WIRE_USE
 
 MODEL_PROBES: tuple[Probe, ...] = (
     CONFIG,
@@ -33,6 +34,6 @@ MODEL_PROBES: tuple[Probe, ...] = (
     EMBEDS_DEVICE,
     EXPECTATIONS,
 )
-PAIR_PROBES: tuple[Probe, ...] = (PAIRING, WIRE_SIZES, MEMORY, WIRE_TWIN, WIRE_WEIGHTS, STEP_DEVICE)
+PAIR_PROBES: tuple[Probe, ...] = (PAIRING, WIRE_SIZES, MEMORY, WIRE_TWIN, WIRE_USE, WIRE_WEIGHTS, STEP_DEVICE)
 SINGLE_PROBES: tuple[Probe, ...] = (MEMORY_MODEL,)
 """Asked of a model checked alone; of a pair, its own probes ask the same of both together."""

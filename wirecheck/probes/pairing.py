@@ -56,7 +56,7 @@ def _hidden(bench: PairBench) -> Iterator[Yielded]:
         seen.append(Evidence(level=Level.INSPECTED, source=f"{source}, adapter {side}", observed=adapter))
         yield bench.fact(f"adapter_{side}_parameters", adapter, Level.INSPECTED, source)
     yield bench.fact("encoder_parameters", count.encoder, Level.INSPECTED, source)
-    what = f"project latent width {width} to them" if has_latent else "turn the other model's hidden states to them"
+    what = f"project latent width {width} to them" if has_latent else "project the other model's hidden states to them"
     adapters = f"adapters of {count.adapter_a:,} and {count.adapter_b:,} parameters {what}"
     if sizes[0] == sizes[1]:
         yield bench.ok("PAR01", f"Both hidden sizes are {sizes[0]}; {adapters}.", *seen)

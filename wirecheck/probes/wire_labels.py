@@ -206,13 +206,15 @@ class Labels:
     # --- WIR17 ---------------------------------------------------------------------------------------------------
 
     def spelled(self, answers: Sequence[str]) -> Iterator[Finding]:
-        """Whether the tokens asked for are each row's answer; nothing where no single token is asked for."""
+        """Whether the tokens asked for are each row's answer; of terms that are aligned, as far as can be told."""
+        from wirecheck.wires.alignment import Shift
         from wirecheck.wires.spelling import Speller
 
         side = self.side
         speller = Speller(side.one, answers, side.ends)
         lines: list[tuple[Line, bool]] = []
-        for term in side.asked:
+        aligned = (Shift.ONCE, Shift.PAST, Shift.UNTOLD)
+        for term in (term for term, (shift, _) in side.shifts().items() if shift in aligned):
             for n, found in side.seen(term):
                 in_order = side.handed[n].ids_BS.shape[0] == len(answers)
                 lines += [(line, in_order) for line in speller.lines(found, side.handed[n])]

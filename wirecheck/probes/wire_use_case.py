@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from wirecheck.errors import CannotRun
 from wirecheck.probe import ModelBench, PairBench, Yielded
-from wirecheck.probes.stops import read_stops
+from wirecheck.probes.stops import ids_of, read_stops
 from wirecheck.probes.wiring import Ground, figure
 from wirecheck.schema import Evidence
 
@@ -103,7 +103,10 @@ class Case:
         one: ModelBench = self.bench.a if side == "a" else self.bench.b
         turn_end = self.bench.value(side, "turn_end")
         known: dict[str, int] = one.tokenizer.get_vocab() if isinstance(turn_end, str) else {}
-        return read_stops(one).anywhere | {known[token] for token in (str(turn_end),) if token in known}
+        model = next(wired for wired in self.steady.models if wired.side == side).model
+        used = (getattr(held, "eos_token_id", None) for held in (model.generation_config, model.config))
+        named = frozenset(known[token] for token in (str(turn_end),) if token in known)
+        return read_stops(one).anywhere.union(named, *(ids_of(held) for held in used))
 
     def within(self, difference: float, allowed: float, *, of: str) -> Evidence:
         """A difference of log-probabilities beside what rounding may make of it."""

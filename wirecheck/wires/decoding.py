@@ -106,6 +106,11 @@ class Asked:
     num_tokens: int = NEW_TOKENS
     ends: frozenset[int] = frozenset()
 
+    def made(self, row: Sequence[int]) -> list[int]:
+        """A row up to and with the token that ends it: behind it a class pads."""
+        end = next((n for n, token in enumerate(row) if token in self.ends), len(row))
+        return [int(token) for token in row[: end + 1]]
+
 
 def judged(one: WiredModel, context: Context, tokens: Sequence[int], heard: Sequence[Tensor], asked: Asked) -> Decoded:
     """Tokens of some loop against full forwards over them.
@@ -168,7 +173,7 @@ def by_wire(
     wire = steady.wire
     assert isinstance(wire, Generates)
     with steady.steady(), torch.no_grad(), watching(steady.models) as calls, part("generate"):
-        made = {side: [list(map(int, row)) for row in rows] for side, rows in wire.generate(batch, NEW_TOKENS).items()}
+        made = dict(wire.generate(batch, NEW_TOKENS))
     found: list[Decoded] = []
     for one in steady.models:
         rows, own = made.get(one.side), known.get(one.side)
@@ -177,9 +182,10 @@ def by_wire(
         if len(rows) != len(batch.sources):
             raise StepFailed("generate", f"{len(rows)} rows for {one.side.upper()}, of {len(batch.sources)} texts")
         asked = Asked(ends=ends[one.side])
-        for context, tokens in zip(own, rows, strict=True):
-            heard = _heard([call for call in calls if call.side == one.side], context.row, tokens, len(rows))
-            found.append(judged(one, context, tokens, heard, asked))
+        own_calls = [call for call in calls if call.side == one.side]
+        for context, row in zip(own, rows, strict=True):
+            tokens = asked.made(row)
+            found.append(judged(one, context, tokens, _heard(own_calls, context.row, tokens, len(rows)), asked))
     return tuple(found)
 
 

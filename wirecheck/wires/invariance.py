@@ -70,7 +70,7 @@ class Beside(StrEnum):
 def beside(steady: SteadyWire, batch: Batch, side: SideName) -> dict[Beside, Joined | None]:
     """Beside the first row of `batch`, one of each kind; None where rows cannot be told. Raises StepFailed."""
     source, answer = batch.sources[0], batch.answers[0]
-    other, longer = source[::-1], " ".join((answer, *batch.answers[1:]))
+    other, longer = long_source(len(source.encode()), ""), " ".join((answer, *batch.answers[1:]))
     kinds = {
         Beside.EQUAL: (other, answer),
         Beside.LONGER_SOURCE: (f"{other} {other}", answer),
