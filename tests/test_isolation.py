@@ -22,7 +22,7 @@ from wirecheck.isolation import ChildFailed, Yielded, isolated
 from wirecheck.schema import Fact, Level, MemoryEstimate, MemoryPart, ProbeError
 
 FACT = Fact(key="k", subject="pair", value=1, level=Level.SIMULATED, source="here")
-LONG = 60.0
+LONG = 20.0
 BOTH = pytest.mark.parametrize("fresh", [False, True], ids=["fork", "fresh"])
 
 

@@ -39,6 +39,12 @@ SHARED: dict[str, tuple[Any, Any]] = {
     ),
     "latent_length": _option(int | None, "Latent slots M.", show_default="32"),
     "latent_width": _option(int | None, "Width of a slot Z.", show_default="256"),
+    "sentence_encoder": _option(
+        str | None, "What the wire sentence-query reads with.", metavar="FOLDER", show_default=False
+    ),
+    "source_layer": _option(
+        int | None, "Layer that the wire resampler reads.", metavar="N", show_default="two thirds of the depth"
+    ),
     "batch": _option(int | None, "Rows of one step.", show_default="8"),
     "context": _option(int | None, "Text tokens beside the latent.", show_default="64"),
     "answer": _option(int | None, "Answer tokens.", show_default="64"),

@@ -26,6 +26,8 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "--wire": ("wire", "name"),
     "--latent-length": ("wire", "latent_length"),
     "--latent-width": ("wire", "latent_width"),
+    "--sentence-encoder": ("wire", "sentence_encoder"),
+    "--source-layer": ("wire", "source_layer"),
     "--batch": ("train", "batch"),
     "--context": ("train", "context"),
     "--answer": ("train", "answer"),
@@ -109,6 +111,11 @@ def _known_wire(wire: WireSpec) -> None:
         raise UsageError(
             f"--wire {wire.name}: wirecheck ships no wire of that name",
             next_step=f"{guess}use one of {', '.join(WIRES)}, or your own as {FORM}",
+        )
+    if wire.name == "sentence-query" and wire.sentence_encoder is None:
+        raise UsageError(
+            "--wire sentence-query: it reads the source with a frozen sentence encoder, and none is named",
+            next_step="give its folder: --sentence-encoder FOLDER",
         )
     if wire.options:
         names = ", ".join(name for name, _ in wire.options)

@@ -44,8 +44,14 @@ class Trial:
 
     def __post_init__(self) -> None:
         """Draw the ids."""
-        ids_BT = some_ids(self.table_VD.shape[0], special_ids(self.model.config), self.seed)
+        ids_BT = some_ids(self._num_words(), special_ids(self.model.config), self.seed)
         self.ids_BT = ids_BT.to(self.table_VD.device)
+
+    def _num_words(self) -> int:
+        """Rows of the table that the head has too: Mllama's table ends with rows of its images, which no logit has."""
+        head = getattr(self.model.get_output_embeddings(), "weight", None)
+        rows = self.table_VD.shape[0]
+        return rows if head is None else min(rows, head.shape[0])
 
     @property
     def table_VD(self) -> torch.Tensor:  # noqa: N802  # shape-suffixed

@@ -13,9 +13,9 @@ NEAR_CHANCE = 1 / 3
 """Part of ln V that the loss on the best passage stays below in a sound model.
 
 Seen in five sound models of 0.3 M to 270 M parameters: 0.05 to 0.11. Heads split wrongly, seven ways: 0.36 to 0.86; a
-constant embedding or random weights: 0.72 and more. Another family's config is seen where it changes enough (Llama read
-as Cohere or GLM: 0.87 and more; as Gemma: 0.22 to 1.66; as OLMo, Granite, Helium or StableLM: 0.06 to 1.20). A wrong rope_theta
-does not show on texts this short: 0.06 to 0.32.
+constant embedding or random weights: 0.72 and more. Another family's config is seen where it changes enough (Llama
+read as Cohere or GLM: 0.87 and more; as Gemma: 0.22 to 1.66; as OLMo, Granite, Helium or StableLM: 0.06 to 1.20). A
+wrong rope_theta does not show on texts this short: 0.06 to 0.32.
 """
 
 

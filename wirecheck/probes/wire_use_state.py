@@ -47,7 +47,7 @@ def _learned(case: Case, learned: Learned) -> Finding:
     seen += [
         case.ground.saw(
             f"{learned.sides_before[side]:.4g} -> {learned.sides_after[side]:.4g}",
-            f"at least {SIDE_FALL:.0%} lower",
+            f"at least {SIDE_FALL:.1%} lower",
             of=f": cross-entropy of the tokens asked of {side.upper()}",
         )
         for side in sorted(learned.sides_before.keys() & learned.sides_after.keys())

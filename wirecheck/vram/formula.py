@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from wirecheck.schema import Level, MemoryEstimate, MemoryPart, TrainSpec, WireSpec
+from wirecheck.wires import frozen_parameters
 
 DTYPE_BYTES: Mapping[str, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
 FLOAT32 = 4
@@ -187,6 +188,9 @@ def _trainable_parts(parameters: int, train: TrainSpec) -> tuple[MemoryPart, ...
 
 
 def _wire_parts(shapes: Iterable[MemoryShape], wire: WireSpec, train: TrainSpec) -> tuple[MemoryPart, ...]:
+    if wire.name == "sentence-query":
+        held = frozen_parameters(wire)
+        return (MemoryPart(name="sentence encoder", bytes=held * FLOAT32, how=f"{held:,} frozen parameters x 4 bytes"),)
     if wire.name != "bytes":
         return ()  # small beside the frozen models' graphs, and stated in the assumptions
     how = f"{ENCODER_LAYERS} layers x {ENCODER_SAVED} float32 tensors x {train.batch} sources of {wire.max_bytes} bytes"
@@ -284,7 +288,7 @@ def _assumptions(shapes: Iterable[MemoryShape], wire: WireSpec, train: TrainSpec
     if wire.is_own:
         sentences.append("Of the user's own wire nothing is counted: neither what it trains nor what it keeps.")
     elif wire.name != "bytes":
-        sentences.append(f"What the wire {wire.name} keeps for its backward, and what it reads with, is not counted.")
+        sentences.append(f"What the wire {wire.name} keeps for its backward is not counted.")
     if forwards(wire) > 1:
         sentences.append(f"{forwards(wire)} forwards of each model wait for one backward, each of the full length.")
     for shape in shapes:

@@ -267,7 +267,7 @@ def read_to(steady: SteadyWire, answer: str, lengths: Sequence[int], known: Sequ
             return None
         if min(one.distance for one in found) < LEAST_REACH:
             return ReadTo(read=tuple(read), lost=num_bytes, why_no_longer="")
-        held_bytes.append(sum(call.logits_BSV.numel() * call.logits_BSV.itemsize for call in forward.calls))
+        held_bytes.append(max(call.logits_BSV.numel() * call.logits_BSV.itemsize for call in forward.calls))
         read.append(num_bytes)
     return ReadTo(read=tuple(read), lost=None, why_no_longer="")
 
@@ -275,7 +275,7 @@ def read_to(steady: SteadyWire, answer: str, lengths: Sequence[int], known: Sequ
 def _beyond(steady: SteadyWire, num_bytes: int, held_bytes: Sequence[int]) -> str:
     """Why a source of that length is not given to a wire, which may have either model read it; empty where it is.
 
-    `held_bytes`: the logits of the shorter ones.
+    `held_bytes`: the largest logits of the shorter ones.
     """
     if len(held_bytes) > len((0, 1)) and held_bytes[-1] > held_bytes[-2] and 2 * held_bytes[-1] > MOST_LOGITS_BYTES:
         return f"{num_bytes} bytes would make more than {MOST_LOGITS_BYTES >> 20} MiB of logits"

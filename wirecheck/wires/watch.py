@@ -162,25 +162,25 @@ def handed_ids(one: WiredModel, embeds_BSD: Tensor) -> Tensor:
     """
     embedding = one.model.get_input_embeddings()
     num_rows = next(embedding.parameters()).shape[0]
-    flat_ND = embeds_BSD.flatten(0, 1)
-    found_N = torch.full((len(flat_ND),), -1, dtype=torch.long, device=flat_ND.device)
-    D = flat_ND.shape[1]
-    few = sorted({0, D // 3, 2 * D // 3, D - 1})  # where these dimensions agree, all of them are compared
+    x_ND = embeds_BSD.flatten(0, 1)
+    ruler_D = torch.linspace(0, 40, x_ND.shape[1], device=x_ND.device).cos()
+    key_N, slack_N = x_ND.float() @ ruler_D, 2 * SAME * (x_ND.float().abs() @ ruler_D.abs())
+    found_N = torch.full((len(x_ND),), num_rows, dtype=torch.long, device=x_ND.device)
     with torch.no_grad():
-        step = max(256, min(ROWS_AT_ONCE, PAIRS_AT_ONCE // max(len(flat_ND), 1)))
-        for start in range(0, num_rows, step):
-            ids_R = torch.arange(start, min(start + step, num_rows), device=flat_ND.device)
-            rows_RD = embedding(ids_R).to(flat_ND.dtype)
-            near_NR = torch.stack([flat_ND[:, None, d].isclose(rows_RD[None, :, d], rtol=1e-5) for d in few]).all(dim=0)
-            for n in (near_NR.any(dim=1) & (found_N < 0)).nonzero()[:, 0].tolist():
-                near_C = near_NR[n].nonzero()[:, 0]
-                same_C = near_C[rows_RD[near_C].isclose(flat_ND[n], rtol=1e-5).all(dim=1)]
-                if len(same_C):
-                    found_N[n] = start + same_C[0]
-    return found_N.view(embeds_BSD.shape[:2])
+        for start in range(0, num_rows, ROWS_AT_ONCE):
+            rows_RD = embedding(torch.arange(start, min(start + ROWS_AT_ONCE, num_rows), device=x_ND.device))
+            rows_RD = rows_RD.to(x_ND.dtype)
+            near_NR = (key_N[:, None] - rows_RD.float() @ ruler_D).abs() <= slack_N[:, None]
+            near_NR &= (found_N == num_rows)[:, None]
+            for n_P, r_P in zip(*(each.split(PAIRS_AT_ONCE) for each in near_NR.nonzero(as_tuple=True)), strict=True):
+                same_P = x_ND[n_P].isclose(rows_RD[r_P], rtol=SAME).all(dim=1)
+                found_N.scatter_reduce_(0, n_P[same_P], start + r_P[same_P], "amin")
+    return found_N.masked_fill(found_N == num_rows, -1).view(embeds_BSD.shape[:2])
 
 
-ROWS_AT_ONCE = 8192
-"""Rows of the table compared at once: a 262,144-row table is never copied whole."""
-PAIRS_AT_ONCE = 2**21
-"""Vectors times rows compared at once: 8 MB for each of the few copies made."""
+SAME = 1e-5
+"""Relative difference of two float32 vectors that are one; narrower types tell no less than they can hold."""
+ROWS_AT_ONCE = 4096
+"""Rows of the table projected at once: a 262,144-row table is never copied whole."""
+PAIRS_AT_ONCE = 4096
+"""Vectors and rows of one projection that are compared whole at once."""
