@@ -31,7 +31,7 @@ from wirecheck.cli_texts import json_schema  # noqa: E402
 from wirecheck.codes import CODES  # noqa: E402
 from wirecheck.views import html, markdown  # noqa: E402
 
-COMMANDS = ("", "pair", "model", "demo", "explain", "report", "schema", "doctor")
+COMMANDS = ("", "pair", "model", "architectures", "demo", "explain", "report", "schema", "doctor")
 
 SEED_PAIRS = {
     "llama-3.2-1b+mistral-7b-v0.3": (

@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from tests.factories import finding, seen
+from wirecheck import isolation
 from wirecheck.errors import CannotRun
 from wirecheck.isolation import ChildFailed, Yielded, isolated
 from wirecheck.schema import Fact, Level, MemoryEstimate, MemoryPart, ProbeError
@@ -241,6 +242,21 @@ def test_ctrl_c_ends_the_process_and_passes_on(tmp_path):
         list(isolated(partial(work, wait), LONG, fresh=False))
     killer.join()
     assert not is_running(int((tmp_path / "pid").read_text()))
+
+
+def test_ctrl_c_in_the_middle_of_the_fork_is_not_lost(monkeypatch):
+    started = []
+
+    def fork(work: Any) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        started.append(real(work))
+        return started[0]
+
+    real = isolation._fork
+    monkeypatch.setattr(isolation, "_fork", fork)
+    with pytest.raises(KeyboardInterrupt):
+        list(isolated(partial(work, sleep_somewhere), LONG, fresh=False))
+    assert not is_running(started[0].pid)
 
 
 def test_a_generator_left_in_the_middle_leaves_no_process(tmp_path):

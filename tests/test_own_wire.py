@@ -24,6 +24,7 @@ from wirecheck.schema import Crashed, Finding, Policy, Ran, Severity, Skipped, T
 from wirecheck.wires.own import check_form, load_factory
 
 ROOT = Path(__file__).parents[1]
+SHALLOW = ("--depth", "simulated")
 OF_WIRES = [probe for probe in PAIR_PROBES if probe.level == "simulated"]
 
 
@@ -307,7 +308,7 @@ def test_options_and_limits_of_the_file_reach_the_request(run, llama, tmp_path):
 def test_the_example_is_compatible_end_to_end_and_its_double_shifted_variant_is_blocked(run, llama, qwen):
     code, out, _ = run("pair", llama, qwen, "--wire", "examples.own_wire:factory", "--json", "-")
     assert (code, json.loads(out)["verdict"]["outcome"]) == (0, "compatible")
-    code, out, _ = run("pair", llama, qwen, "--config", "examples/double_shifted.toml", "--json", "-")
+    code, out, _ = run("pair", llama, qwen, "--config", "examples/double_shifted.toml", "--json", "-", *SHALLOW)
     runs = json.loads(out)["runs"]
     blocks = {finding["code"] for one in runs for finding in one["findings"] if finding["severity"] == "block"}
     assert (code, blocks) == (1, {"WIR06"})
@@ -318,14 +319,14 @@ def test_where_an_accelerator_is_visible_the_models_are_made_again_in_a_fresh_in
 ):
     monkeypatch.setattr(isolation, "_sees_accelerator", lambda: True)
     monkeypatch.setattr(isolation, "_fork", None)
-    words = ("--wire", "examples.own_wire:factory", "--json", "-", "--depth", "simulated")
+    words = ("--wire", "examples.own_wire:factory", "--json", "-", *SHALLOW)
     code, out, _ = run("pair", llama, qwen, *words)
     assert (code, json.loads(out)["verdict"]["outcome"]) == (0, "compatible"), out
 
 
 def test_a_hanging_wire_ends_as_a_crash_in_the_file_and_one_line_on_the_terminal(run, llama, qwen, tmp_path):
     (tmp_path / "w.toml").write_text('[wire]\nname = "tests.bad_wires:hanging"\n[policy]\nwire_seconds = 1\n')
-    words = ("--config", tmp_path / "w.toml", "--depth", "simulated", "--json", tmp_path / "r.json")
+    words = ("--config", tmp_path / "w.toml", *SHALLOW, "--json", tmp_path / "r.json")
     code, out, err = run("pair", llama, qwen, *words)
     assert code == 3
     assert "Traceback" not in out + err

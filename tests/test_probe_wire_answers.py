@@ -42,6 +42,17 @@ def test_wir17_rows_swapped():
     assert found["WIR17"][0].claim == "Row 1 of A is asked for the answer of row 3."
 
 
+class Sorted(TinyWire):
+    """The rows in an order of the wire's own: sources and answers alike."""
+
+    def loss(self, batch):
+        return super().loss(batch._replace(sources=batch.sources[::-1], answers=batch.answers[::-1]))
+
+
+def test_wir17_not_on_rows_that_the_wire_sorts():
+    assert fired(findings(Sorted)) == set()
+
+
 class Endless(TinyWire):
     def answer_ids(self, side, answer):
         return super().answer_ids(side, answer)[:-1]

@@ -12,9 +12,7 @@ from torch.nn import functional
 from tests import rigs, tiny_wires
 from tests.tiny_wires import TinyWire
 from tests.wire_checks import GROUND, findings, fired, own
-from wirecheck.errors import CannotRun
-from wirecheck.probes import wiring
-from wirecheck.probes.wire import WIRE_TWIN, check_wire
+from wirecheck.probes.wire import WIRE_TWIN
 from wirecheck.runner import run_one
 from wirecheck.schema import Level, Severity, Skipped, TrainSpec
 
@@ -271,12 +269,14 @@ def test_wir06_what_cannot_be_told_is_a_skip_and_no_pass(kind):
 
 
 def test_wir06_what_cannot_be_told_of_real_weights_is_a_warning():
-    pair = tiny_wires.models()
-    found = []
-    ground = replace(GROUND, level=Level.EXECUTED)
-    with wiring.lent(pair), pytest.raises(CannotRun):
-        found += check_wire(rigs.bench(), Distilled(*pair, tiny_wires.settings()), pair, ground)
-    assert {item.severity for item in found if item.code == "WIR06"} == {Severity.WARN}
+    found = findings(Distilled, ground=replace(GROUND, level=Level.EXECUTED))
+    assert {finding.severity for finding in found["WIR06"]} == {Severity.WARN}
+
+
+def test_wir06_what_cannot_be_told_keeps_the_run_in_its_own_dtype():
+    run = own(Distilled, train=TrainSpec(dtype="bfloat16"))
+    assert isinstance(run, Skipped)
+    assert run.findings[-1].claim == "The same step runs between models in bfloat16, and everything stays finite."
 
 
 class TaughtBeside(TinyWire):

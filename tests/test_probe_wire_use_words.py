@@ -25,7 +25,7 @@ def test_wir12_without_a_loop_of_its_own() -> None:
     output, untold = ask(generates)
     assert (output.fired, untold) == (set(), "")
     assert [f.claim for f in output.of("WIR12")] == [
-        "From A and B's own prefix, `model.generate` gives the tokens that full forwards give."
+        "From the prefix of A and B, `model.generate` gives the tokens that full forwards give."
     ]
 
 
@@ -85,12 +85,17 @@ class Unmasked(Decoding):
 
     def texts(self, side: str, batch: Batch) -> Tensor:
         """The beginning of each source as text, left-padded: rows of unequal lengths."""
-        ids = torch.tensor([[0] * (6 - n) + list(s.encode()[:n]) for n, s in enumerate(batch.sources, start=3)])
+        rows = ((s, self.num_texts(s)) for s in batch.sources)
+        ids = torch.tensor([[0] * (6 - n) + list(s.encode()[:n]) for s, n in rows])
         return self.models[side].model.get_input_embeddings()(ids)
 
     def text_mask(self, batch: Batch) -> Tensor:
         """1 on a byte of the source."""
-        return torch.tensor([[0] * (6 - n) + [1] * n for n, _ in enumerate(batch.sources, start=3)])
+        return torch.tensor([[0] * (6 - n) + [1] * n for n in map(self.num_texts, batch.sources)])
+
+    def num_texts(self, source: str) -> int:
+        """3 to 5 bytes of it."""
+        return 3 + len(source) % 3
 
     masked = False
 
@@ -136,6 +141,45 @@ def test_wir12_keys_and_values_are_said_to_be_beyond_it() -> None:
     output, untold = ask(generates, KeysAndValues)
     assert [f.severity for f in output.of("WIR12")] == ["note", "note"]
     assert untold == ""
+
+
+@pytest.mark.parametrize(("shift", "severity"), [(0, "note"), (1, "warn")])
+def test_wir12_first_token_from_keys_and_values(shift: int, severity: str) -> None:
+    class Begins(KeysAndValues):
+        """One new token a row: what the model says after the anchor, or the id beside it."""
+
+        def generate(self, batch: Batch, _max_new_tokens: int) -> dict[str, list[list[int]]]:
+            made = {}
+            for side in self.models:
+                said = self.said_after_anchor(side, batch)
+                made[side] = [[(int(logits_V.argmax()) + shift) % rigs.VOCABULARY] for logits_V in said]
+            return made
+
+        def said_after_anchor(self, side: str, batch: Batch) -> Tensor:
+            seen: list[Tensor] = []
+            model = self.models[side].model
+            handle = model.register_forward_hook(lambda _m, _a, output: seen.append(output.logits))
+            self.loss(batch)
+            handle.remove()
+            return seen[0][:, len(self.anchor_ids(side)) - 1]
+
+    output, untold = ask(generates, Begins)
+    assert [f.severity for f in output.of("WIR12")] == [severity, severity]
+    assert untold == ""
+
+
+def test_wir12_positions_of_its_own_cannot_be_told() -> None:
+    class Offset(TinyWire):
+        """Odd positions only: another distance between tokens than generation gives them."""
+
+        def sequence(self, side: str, batch: Batch, prefix_BMD: Tensor) -> dict[str, Tensor]:
+            inputs = super().sequence(side, batch, prefix_BMD)
+            numbers = 2 * torch.arange(inputs["inputs_embeds"].shape[1])
+            return inputs | {"position_ids": numbers.expand(len(prefix_BMD), -1)}
+
+    output, untold = ask(generates, Offset)
+    assert output.findings == ()
+    assert untold.startswith("generation of A: its context by itself does not bring it back")
 
 
 # --- WIR14 -------------------------------------------------------------------------------------------------------

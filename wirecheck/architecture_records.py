@@ -79,8 +79,8 @@ class ArchitectureTable(Record):
     seed: int
     max_rows: PositiveInt
     """Vocabulary rows a twin has at most."""
-    codes: tuple[str, ...]
-    """Every code the probes may emit, in the order of the columns."""
+    codes: tuple[tuple[str, str], ...]
+    """(code, name) of everything the probes may emit, in the order of the columns."""
     environment: Environment
     rows: tuple[Architecture, ...]
 

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from wirecheck.architecture_records import Architecture, ArchitectureTable, Trouble
 from wirecheck.architecture_study import MAX_ROWS, answer, probes
+from wirecheck.codes import CODES
 from wirecheck.errors import UsageError
 from wirecheck.fork_pool import Answered, Died, in_forks
 from wirecheck.model_types import causal_model_types
@@ -75,7 +76,7 @@ def survey(
         command=command,
         seed=seed,
         max_rows=MAX_ROWS,
-        codes=tuple(sorted({code for probe in probes() for code in probe.codes})),
+        codes=tuple((code, CODES[code].name) for code in sorted({code for one in probes() for code in one.codes})),
         environment=environment((*PACKAGES, *OPTIONAL)),
         rows=tuple(rows[kind] for kind in sorted(rows)),
     )

@@ -60,6 +60,26 @@ def model(a: Model, **options: Any) -> None:
 
 
 @app.command()
+def architectures(
+    types: Annotated[list[str] | None, typer.Argument(metavar="[TYPE]...", help="model_type; all by default.")] = None,
+    json: Json = None,
+    report: Annotated[
+        list[Path] | None, typer.Option(metavar="PATH", help="Write a report: .md or .html. Repeatable.")
+    ] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Types at a time.", show_default="one per CPU")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Use no row of an earlier run.")] = False,
+) -> None:
+    """Ask every causal LM class of the installed transformers what it does with inputs_embeds.
+
+    Each is run in a process of its own, as a tiny random twin of its default config. Finished rows are kept in the
+    user's cache folder: an interrupted run goes on where it was. Exits 0 when every type has a row.
+    """
+    from wirecheck.cli_architectures import architectures_command
+
+    raise typer.Exit(architectures_command(types or [], json, report or [], jobs=jobs, fresh=fresh))
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the models, the result and its reports.")] = Path(
         "wirecheck-demo"

@@ -104,7 +104,7 @@ def publish(result: PairResult, json: str | None, reports: Sequence[Path]) -> No
     for path in reports:
         write(path, face(path)(result))
     if json == "-":
-        _say(to_json(result))
+        say(to_json(result))
         return
     from rich.console import Console
 
@@ -113,10 +113,10 @@ def publish(result: PairResult, json: str | None, reports: Sequence[Path]) -> No
     terminal = Console(highlight=False)
     with terminal.capture() as shown:
         show(result, terminal)
-    _say(shown.get())
+    say(shown.get())
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
     """Text on stdout. A reader that went away (`| head`) has seen enough: the exit code stays the verdict's."""
     try:
         sys.stdout.write(text)

@@ -49,7 +49,8 @@ class Trial:
 
     def _num_words(self) -> int:
         """Rows of the table that the head has too: Mllama's table ends with rows of its images, which no logit has."""
-        head = getattr(self.model.get_output_embeddings(), "weight", None)
+        model: Any = self.model
+        head = getattr(model.get_output_embeddings(), "weight", None)
         rows = self.table_VD.shape[0]
         return rows if head is None else min(rows, head.shape[0])
 

@@ -86,7 +86,6 @@ def _prepare(records: int) -> None:
     faulthandler.enable(file=records, all_threads=False)
     faulthandler.register(signal.SIGUSR1, file=records, all_threads=False)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: PTH123, SIM115  # for the life of the process
     sys.stdout, sys.stderr = (
         open(number, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115

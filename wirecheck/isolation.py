@@ -18,7 +18,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from wirecheck.child_process import quiet_fork
+from wirecheck.child_process import holding_interrupts, quiet_fork
 from wirecheck.errors import CannotRun
 from wirecheck.isolated_child import ENDING, RECORDS, Work, Yielded, live_as_fork
 from wirecheck.schema import ProbeError
@@ -51,8 +51,11 @@ def isolated(work: Work, seconds: float, *, fresh: bool | None = None) -> Iterat
     if not hasattr(os, "fork"):
         raise CannotRun("a wire of your own is run in a forked child, which this platform does not have")
     kills = _kernel_kills()
-    child = (_fresh if (_sees_accelerator() if fresh is None else fresh) else _fork)(work)
+    start = _fresh if (_sees_accelerator() if fresh is None else fresh) else _fork
+    with holding_interrupts() as let_come:
+        child = start(work)
     try:
+        let_come()
         ending = yield from _listen(child, seconds)
     finally:
         status = _end(child)
@@ -223,7 +226,6 @@ def _sees_accelerator() -> bool:
 
 def _fork(work: Work) -> _Child:
     (records, records_in), (output, output_in) = os.pipe(), os.pipe()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the child unblocks it when it has begun
     try:
         with quiet_fork():
             pid = os.fork()
@@ -232,7 +234,6 @@ def _fork(work: Work) -> _Child:
     finally:
         os.close(records_in)
         os.close(output_in)
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return _Child(pid, records, output)
 
 

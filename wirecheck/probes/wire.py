@@ -6,7 +6,8 @@ and in the rung that reaches. On the twins the step is run once more in the run'
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from wirecheck.errors import CannotRun
@@ -18,7 +19,7 @@ from wirecheck.schema import Finding, Level, Severity
 
 if TYPE_CHECKING:
     from wirecheck.probes.wire_labels import Side
-    from wirecheck.wires.contract import SideName, Wire, WiredModel
+    from wirecheck.wires.contract import Batch, SideName, Wire, WiredModel
     from wirecheck.wires.failure import StepFailed
     from wirecheck.wires.watch import Observation
 
@@ -28,18 +29,17 @@ LATE_STEPS = 2
 """Updates after which a tensor behind a gate that starts at zero has its gradient."""
 
 
-def check_wire(bench: PairBench, wire: Wire, models: Models, ground: Ground) -> Iterator[Yielded]:
-    """Every check of one step of `wire`. CannotRun, last of all, where something could not be told.
+def check_wire(bench: PairBench, wire: Wire, models: Models, ground: Ground) -> Generator[Yielded, None, str]:
+    """Every check of one step of `wire`; returns what could not be told, empty where all could.
 
-    MemoryError: this machine is too small. The wire's tensors are moved by a small step.
+    Raises StepFailed; MemoryError where this machine is too small. The wire's tensors are moved by a small step.
     """
-    from wirecheck import zoo
     from wirecheck.wires import reach
     from wirecheck.wires.watch import trained_module
 
     module = trained_module(wire)
     before = reach.marks(models)
-    with zoo.quiet(), reach.counting_recomputes(models) as recomputes:
+    with reach.counting_recomputes(models) as recomputes:
         seen = _observe(bench, wire, models)
     sides = [side for one in models if (side := wire_labels.read_side(one, seen)) is not None]
     yield _ran(bench, sides, seen, ground)
@@ -51,25 +51,27 @@ def check_wire(bench: PairBench, wire: Wire, models: Models, ground: Ground) -> 
     if finite.severity is Severity.BLOCK:
         yield _frozen(bench, faults, models, ground)
         yield finite
-        return  # every further figure would be NaN
+        return ""  # every further figure would be NaN
     dead = reach.dead(module)
     reach.nudge(module)
     yield _frozen(bench, faults | {"change when the wire is updated": reach.moved(before, models)}, models, ground)
     yield finite
     yield _alive(bench, wire, models, dead, ground)
-    yield from _labels(bench, sides, seen, ground)
+    yield from _labels(bench, sides, seen, ground, partial(_observe, bench, wire, models))
     yield from _scales(bench, wire, sides, ground)
     if bench.train.grad_checkpointing:
         yield _recomputed(bench, {side.one.side: recomputes[side.one.side] for side in sides}, ground)
-    if any(side.is_untold for side in _asked(sides)):
-        raise CannotRun("which tokens the loss asks for cannot be told")
+    return "which tokens the loss asks for cannot be told" if any(side.is_untold for side in _asked(sides)) else ""
 
 
-def _observe(bench: PairBench, wire: Wire, models: Models) -> Observation:
+def _observe(bench: PairBench, wire: Wire, models: Models, batch: Batch | None = None) -> Observation:
+    """One step on the samples, or on `batch`."""
+    from wirecheck import zoo
     from wirecheck.wires.samples import SAMPLES
     from wirecheck.wires.watch import observe
 
-    return observe(wire, models, SAMPLES, keep_logits=False, seed=bench.seed)
+    with zoo.quiet():
+        return observe(wire, models, batch or SAMPLES, keep_logits=False, seed=bench.seed)
 
 
 # --- one finding each --------------------------------------------------------------------------------------------
@@ -123,15 +125,13 @@ def _finite(bench: PairBench, names: list[str], total: int, ground: Ground) -> F
 
 def _alive(bench: PairBench, wire: Wire, models: Models, dead: list[str], ground: Ground) -> Finding:
     """Behind a gate that starts at zero a tensor has its gradient one update later: dead is what has none even then."""
-    from wirecheck import zoo
     from wirecheck.wires import reach
 
     total, names = len(reach.trainable(wire.module)), dead
     for step in range(LATE_STEPS):
         if not names:
             break
-        with zoo.quiet():
-            _observe(bench, wire, models)
+        _observe(bench, wire, models)
         names = [name for name in reach.dead(wire.module) if name in names]
         if step + 1 < LATE_STEPS:
             reach.nudge(wire.module)
@@ -151,8 +151,17 @@ def _asked(sides: Sequence[Side]) -> list[Side]:
     return [side for side in sides if not side.is_silent] or list(sides)
 
 
-def _labels(bench: PairBench, sides: Sequence[Side], seen: Observation, ground: Ground) -> Iterator[Finding]:
+def _labels(
+    bench: PairBench, sides: Sequence[Side], seen: Observation, ground: Ground, observe: Callable[[Batch], Observation]
+) -> Iterator[Finding]:
+    from wirecheck.wires.alignment import sources_of
+    from wirecheck.wires.contract import Batch
     from wirecheck.wires.samples import SAMPLES
+
+    def sources(side: Side) -> list[int]:
+        rows = [Batch((source,), (answer,)) for source, answer in zip(*SAMPLES, strict=True)]
+        alone = [wire_labels.read_side(side.one, observe(row)) for row in rows]
+        return sources_of(side.soft_rows(), [one.soft_rows()[0] for one in alone if one is not None])
 
     if not sides:
         evidence = ground.saw(
@@ -165,7 +174,7 @@ def _labels(bench: PairBench, sides: Sequence[Side], seen: Observation, ground: 
     for side in _asked(sides):
         labels = wire_labels.Labels(bench, side, seen, ground)
         yield from labels.aligned()
-        yield from labels.spelled(SAMPLES.answers)
+        yield from labels.spelled(SAMPLES.answers, sources)
 
 
 def _scales(bench: PairBench, wire: Wire, sides: Sequence[Side], ground: Ground) -> Iterator[Finding]:
@@ -239,14 +248,16 @@ def _check(bench: PairBench, ground: Ground) -> Iterator[Yielded]:
     models = wiring.wired(bench, ground)
     try:
         with wiring.lent(models):
-            yield from _made_and_checked(bench, models, ground)
+            untold = yield from _made_and_checked(bench, models, ground)
         if ground.level is Level.SIMULATED and bench.train.dtype != "float32":
             yield _in_own_dtype(bench, models, ground)
     except MemoryError as error:
         raise CannotRun(str(error)) from error
+    if untold:
+        raise CannotRun(untold)
 
 
-def _made_and_checked(bench: PairBench, models: Models, ground: Ground) -> Iterator[Yielded]:
+def _made_and_checked(bench: PairBench, models: Models, ground: Ground) -> Generator[Yielded, None, str]:
     from wirecheck import zoo
     from wirecheck.wires.failure import StepFailed
 
@@ -254,9 +265,10 @@ def _made_and_checked(bench: PairBench, models: Models, ground: Ground) -> Itera
         with zoo.quiet():
             wire = wiring.make(bench, models)
         yield from _facts(bench, wire, ground)
-        yield from check_wire(bench, wire, models, ground)
+        return (yield from check_wire(bench, wire, models, ground))
     except StepFailed as failure:
         yield _fails(bench, failure, ground)
+        return ""
 
 
 def _in_own_dtype(bench: PairBench, twins: Models, ground: Ground) -> Finding:

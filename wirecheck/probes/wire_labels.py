@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,8 @@ from wirecheck.probes.wiring import Ground, figure, some
 from wirecheck.schema import Evidence, Finding, Level, Severity
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from wirecheck.wires.alignment import Handed, Shift, Sighting
     from wirecheck.wires.contract import WiredModel
     from wirecheck.wires.spelling import Line
@@ -38,6 +40,12 @@ class Side:
     def letter(self) -> str:
         """`A` or `B`."""
         return self.one.side.upper()
+
+    def soft_rows(self) -> list[Tensor]:
+        """The soft tokens of each row of the first forward."""
+        from wirecheck.wires.alignment import soft_rows
+
+        return soft_rows(self.calls[0], self.handed[0])
 
     @property
     def asked(self) -> dict[str, list[Asked]]:
@@ -205,8 +213,11 @@ class Labels:
 
     # --- WIR17 ---------------------------------------------------------------------------------------------------
 
-    def spelled(self, answers: Sequence[str]) -> Iterator[Finding]:
-        """Whether the tokens asked for are each row's answer; of terms that are aligned, as far as can be told."""
+    def spelled(self, answers: Sequence[str], sources_of: Callable[[Side], list[int]]) -> Iterator[Finding]:
+        """Whether the tokens asked for are each row's answer; of terms that are aligned, as far as can be told.
+
+        `sources_of` tells whose source each row was made of; asked where rows seem to be in another order.
+        """
         from wirecheck.wires.alignment import Shift
         from wirecheck.wires.spelling import Speller
 
@@ -219,6 +230,9 @@ class Labels:
                 in_order = side.handed[n].ids_BS.shape[0] == len(answers)
                 lines += [(line, in_order) for line in speller.lines(found, side.handed[n])]
         wrong = [line for line, in_order in lines if line.answer is None or (in_order and line.answer != line.row)]
+        if wrong and all(line.answer is not None for line in wrong):
+            sources = sources_of(side)  # a wire may sort its rows, if it sorts sources and answers alike
+            wrong = [line for line in wrong if line.answer != sources[line.row]]
         if wrong:
             yield self._other_words(wrong, answers)
         elif lines:

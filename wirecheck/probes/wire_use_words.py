@@ -27,34 +27,45 @@ _CONTEXT = "Generate from the sequence that training uses: the same anchor, the 
 def generates(case: Case) -> Iterator[Yielded]:
     """WIR12."""
     from wirecheck.wires.contract import Generates
-    from wirecheck.wires.decoding import by_generate, by_wire, contexts, stands_alone
+    from wirecheck.wires.decoding import by_generate, by_wire, run_loop, stands_alone
     from wirecheck.wires.failure import StepFailed
 
     case.must_repeat("whether generation from the prefix is sound")
-    known: dict[SideName, tuple[Context, ...]] = {}
+    loop = run_loop(case.steady, case.samples) if isinstance(case.steady.wire, Generates) else None
     made: list[tuple[str, Decoded]] = []
     open_questions: list[str] = []
     for one in case.models:
-        said = case.said(one.side)
-        if said is None:
-            open_questions.append(f"generation of {one.side.upper()}: its rows cannot be told apart")
-            continue
-        found = contexts(case.together.of(one.side), said)
-        if not stands_alone(one, found[0]):
-            yield from _bound(case, one, found)
+        contexts = _contexts(case, one.side)
+        if contexts is None:
+            open_questions.append(f"generation of {one.side.upper()}: its loss rests on nothing that it says")
+        elif not stands_alone(one, contexts[0]):
+            wrong = [] if loop is None else loop.begins_otherwise(one.side, contexts)
+            yield from _bound(case, one, contexts[0], [context.row for context in wrong])
+            if not contexts[0].has_more:
+                open_questions.append(f"generation of {one.side.upper()}: its context by itself does not bring it back")
         else:
-            known[one.side] = found
+            if loop is not None:
+                own = by_wire(one, loop, contexts, case.ends(one.side))
+                made += [("own", decoded) for decoded in own]
             try:
-                made.append(("generate", by_generate(one, found[0])))
+                made.append(("generate", by_generate(one, contexts[0])))
             except StepFailed as failure:
+                if failure.part != f"generate of {one.side}":
+                    raise
                 yield _refused(case, one, failure)
-    wire = case.steady.wire
-    if isinstance(wire, Generates) and known:
-        ends = {side: case.ends(side) for side in known}
-        made += [("own", decoded) for decoded in by_wire(case.steady, case.samples, known, ends)]
     yield from _decoded(case, made)
     if open_questions:
         raise CannotRun("; ".join(open_questions))
+
+
+def _contexts(case: Case, side: SideName) -> list[Context] | None:
+    from wirecheck.wires.decoding import context_of
+
+    said = case.alone_said(side)
+    if said is None:
+        return None
+    rows = enumerate(zip(case.alone, said, strict=True))
+    return [context_of(seen.of(side), spoken, row) for row, (seen, spoken) in rows]
 
 
 def _refused(case: Case, one: WiredModel, failure: StepFailed) -> Finding:
@@ -64,15 +75,22 @@ def _refused(case: Case, one: WiredModel, failure: StepFailed) -> Finding:
     return case.bench.found("WIR12", claim, seen, severity=Severity.NOTE)
 
 
-def _bound(case: Case, one: WiredModel, found: tuple[Context, ...]) -> Iterator[Finding]:
-    """Of a model that is handed more than embeddings: only the first token can be told."""
+def _bound(case: Case, one: WiredModel, context: Context, wrong: list[int]) -> Iterator[Finding]:
+    """Of a model that is handed more than embeddings: only the first new token can be told."""
     name = one.side.upper()
-    claim = (
-        f"What stands before {name}'s answer does not by itself make {name} say what it says in training: keys and "
-        "values, or positions, are handed to it beside the embeddings, and what is generated from them is not shown."
-    )
-    seen = case.ground.saw(len(found[0].embeds_CD), of=f": positions handed to {name} before the answer")
-    yield case.bench.found("WIR12", claim, seen, severity=Severity.NOTE)
+    positions = case.ground.saw(len(context.embeds_CD), of=f": positions handed to {name} before the answer")
+    if wrong:
+        claim = (
+            f"The first token that the wire's own loop gives for {name} is not the one that {name} says in training."
+        )
+        seen = case.ground.saw(f"row {wrong[0]}", "none", of=f": first row of {name} that begins otherwise")
+        yield case.bench.found("WIR12", claim, seen, positions, remedy=_CONTEXT)
+    elif context.has_more:
+        claim = (
+            f"{name} is handed keys and values beside the embeddings: beyond the first new token, what is generated "
+            "from them is not shown."
+        )
+        yield case.bench.found("WIR12", claim, positions, severity=Severity.NOTE)
 
 
 def _decoded(case: Case, made: list[tuple[str, Decoded]]) -> Iterator[Finding]:
@@ -83,7 +101,7 @@ def _decoded(case: Case, made: list[tuple[str, Decoded]]) -> Iterator[Finding]:
             yield _differs(case, words, [decoded for decoded in wrong if decoded.side == side])
         if tried and not wrong:
             sides = letters(sorted({decoded.side for decoded in tried}))
-            claim = f"From {sides}'s own prefix, {words} gives the tokens that full forwards give."
+            claim = f"From the prefix of {sides}, {words} gives the tokens that full forwards give."
             worst = max(tried, key=lambda decoded: decoded.difference or 0.0)
             yield case.bench.ok("WIR12", claim, *_figures(case, worst))
 

@@ -148,3 +148,24 @@ def shift_of(seen: Sequence[Sighting]) -> Shift:
 def odd(seen: Sequence[Sighting]) -> list[Sighting]:
     """Those that are not the token handed next."""
     return [one for one in seen if one.is_padding or (not one.is_past and Shift.ONCE not in one.fits)]
+
+
+# --- the order of rows -------------------------------------------------------------------------------------------
+
+
+def soft_rows(call: Call, handed: Handed) -> list[Tensor]:
+    """soft_MD of each row, float32 on the CPU."""
+    soft_BS = (handed.ids_BS < 0) & handed.real_BS
+    return [x_SD[soft_S] for x_SD, soft_S in zip(call.embeds_BSD.float().cpu(), soft_BS, strict=True)]
+
+
+def sources_of(rows: Sequence[Tensor], alone: Sequence[Tensor]) -> list[int]:
+    """For each row of a batch, which text of those run alone has the most similar soft tokens.
+
+    The rows' own numbers where there are no soft tokens, or not as many.
+    """
+    found = list(range(len(rows)))
+    for n, soft_MD in enumerate(rows):
+        if len(soft_MD) and all(one_MD.shape == soft_MD.shape for one_MD in alone):
+            found[n] = int(torch.stack([(one_MD - soft_MD).norm() for one_MD in alone]).argmin())
+    return found

@@ -28,23 +28,30 @@ NEW_TOKENS = 4
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Context:
-    """What one model is handed of one row before its first answer token."""
+    """What one model is handed of one row, by itself, before its first answer token."""
 
     row: int
     embeds_CD: Tensor
     logp_V: Tensor
     """What it said there in training, float32."""
+    has_more: bool
+    """Whether attention is told of positions that no embedding was handed for: keys and values from outside."""
 
 
-def contexts(calls: Sequence[Call], rows: Sequence[Said]) -> tuple[Context, ...]:
-    """Of each row, from the first forward the loss rests on; `calls` are one model's, `rows` what it said in them."""
-    found: list[Context] = []
-    for row, spoken in enumerate(rows):
-        call, last = calls[int(spoken.call_N[0])], int(spoken.position_N[0])
-        real_S = real_positions(call)[row]
-        real_S[last + 1 :] = False
-        found.append(Context(row=row, embeds_CD=call.embeds_BSD[row, real_S], logp_V=spoken.logp_NV[0]))
-    return tuple(found)
+def context_of(calls: Sequence[Call], spoken: Said, row: int) -> Context:
+    """From the first forward that the loss rests on. `calls` are one model's for that row alone, `spoken` what it said
+    in them.
+    """
+    call, last = calls[int(spoken.call_N[0])], int(spoken.position_N[0])
+    real_S = real_positions(call)[0]
+    real_S[last + 1 :] = False
+    mask = call.mask_BS
+    return Context(
+        row=row,
+        embeds_CD=call.embeds_BSD[0, real_S],
+        logp_V=spoken.logp_NV[0],
+        has_more=mask is not None and mask.shape[-1] > call.embeds_BSD.shape[1],
+    )
 
 
 # --- without a cache ---------------------------------------------------------------------------------------------
@@ -166,27 +173,42 @@ def _plain_generation(one: WiredModel) -> Iterator[Any]:
 # --- the wire's own loop -----------------------------------------------------------------------------------------
 
 
-def by_wire(
-    steady: SteadyWire, batch: Batch, known: dict[SideName, tuple[Context, ...]], ends: dict[SideName, frozenset[int]]
-) -> tuple[Decoded, ...]:
-    """The wire's `generate` on a batch, each row against full forwards from its context. Raises StepFailed."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Loop:
+    """One run of a wire's `generate`."""
+
+    made: dict[SideName, list[list[int]]]
+    calls: tuple[Call, ...]
+    """Forwards of both models on the way."""
+
+    def begins_otherwise(self, side: SideName, contexts: Sequence[Context]) -> list[Context]:
+        """Rows whose first new token is not what the model says there in training, ties within rounding aside."""
+        pairs = [(context, row[0]) for context, row in zip(contexts, self.made.get(side, ()), strict=False) if row]
+        return [c for c, token in pairs if float(c.logp_V.max() - c.logp_V[token]) > rounding(c.logp_V)]
+
+
+def run_loop(steady: SteadyWire, batch: Batch) -> Loop:
+    """The wire's own decoding of a batch. Raises StepFailed, also where it does not give one row for each text."""
     wire = steady.wire
     assert isinstance(wire, Generates)
     with steady.steady(), torch.no_grad(), watching(steady.models) as calls, part("generate"):
-        made = dict(wire.generate(batch, NEW_TOKENS))
-    found: list[Decoded] = []
-    for one in steady.models:
-        rows, own = made.get(one.side), known.get(one.side)
-        if rows is None or own is None:
-            continue
+        made = {
+            side: [[int(i) for i in row] for row in rows] for side, rows in wire.generate(batch, NEW_TOKENS).items()
+        }
+    for side, rows in made.items():
         if len(rows) != len(batch.sources):
-            raise StepFailed("generate", f"{len(rows)} rows for {one.side.upper()}, of {len(batch.sources)} texts")
-        asked = Asked(ends=ends[one.side])
-        own_calls = [call for call in calls if call.side == one.side]
-        for context, row in zip(own, rows, strict=True):
-            tokens = asked.made(row)
-            found.append(judged(one, context, tokens, _heard(own_calls, context.row, tokens, len(rows)), asked))
-    return tuple(found)
+            raise StepFailed("generate", f"{len(rows)} rows for {side.upper()}, of {len(batch.sources)} texts")
+    return Loop(made=made, calls=tuple(calls))
+
+
+def by_wire(one: WiredModel, loop: Loop, contexts: Sequence[Context], ends: frozenset[int]) -> list[Decoded]:
+    """Each row of the wire's own loop against full forwards from its context. Raises StepFailed."""
+    asked, rows = Asked(ends=ends), loop.made.get(one.side, [])
+    calls = [call for call in loop.calls if call.side == one.side]
+    made = [(context, asked.made(row)) for context, row in zip(contexts, rows, strict=False)]
+    return [
+        judged(one, context, tokens, _heard(calls, context.row, tokens, len(rows)), asked) for context, tokens in made
+    ]
 
 
 def _heard(calls: Sequence[Call], row: int, tokens: Sequence[int], num_rows: int) -> list[Tensor]:

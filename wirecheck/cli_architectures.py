@@ -1,0 +1,98 @@
+"""`wirecheck architectures`: run, show the progress, write the files, hand back the exit code."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
+from rich.text import Text
+
+from wirecheck.architecture_records import Architecture, ArchitectureTable
+from wirecheck.architectures import chosen_types, survey
+from wirecheck.cli_output import say, write
+from wirecheck.errors import Interrupted, UsageError
+from wirecheck.schema import Severity
+from wirecheck.views import architectures as view
+from wirecheck.views.words import visible
+
+FACES: dict[str, Callable[[ArchitectureTable], str]] = {".md": view.render, ".html": view.render_html}
+SEED = 0
+
+
+def architectures_command(
+    asked: Sequence[str], json: str | None, reports: Sequence[Path], *, jobs: int | None, fresh: bool
+) -> int:
+    """The exit code: 0, since every type gets a row. Raises WirecheckError's children."""
+    for path in reports:
+        if path.suffix.lower() not in FACES:
+            ending = path.suffix or "(none)"
+            raise UsageError(f"--report {path}: no table has the ending {ending}", next_step="use .md or .html")
+    types = chosen_types(asked)
+    command = shlex.join(["wirecheck", "architectures", *(sorted(set(asked)))])
+    with Watch(Console(stderr=True), len(types)) as watch:
+        try:
+            table = survey(types, watch, seed=SEED, jobs=jobs or os.cpu_count() or 1, fresh=fresh, command=command)
+        except KeyboardInterrupt:
+            raise Interrupted(None) from None
+    if json and json != "-":
+        write(Path(json), to_json(table))
+    for path in reports:
+        write(path, FACES[path.suffix.lower()](table))
+    say(to_json(table) if json == "-" else "\n".join(map(visible, view.lines(table))) + "\n")
+    assert len(table.rows) == len(types), "a type is without a row"
+    return 0
+
+
+def to_json(table: ArchitectureTable) -> str:
+    """The file format: the record, indented, with a newline at its end."""
+    return table.model_dump_json(indent=1) + "\n"
+
+
+def read_table(path: Path) -> ArchitectureTable:
+    """A table from its file. Raises UsageError when it is none."""
+    try:
+        return ArchitectureTable.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValidationError, UnicodeDecodeError) as error:
+        first = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        raise UsageError(f"{path}: no table of architectures: {first}") from None
+
+
+class Watch:
+    """A bar on a terminal, a line per row elsewhere; rows that lay on the shelf are counted and not told."""
+
+    def __init__(self, console: Console, total: int) -> None:
+        self._console = console
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self._bar = Bar(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._task = self._bar.add_task("types", total=total)
+        self._total, self._seen, self._shelved = total, 0, 0
+
+    def __enter__(self) -> Watch:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+        if self._shelved:
+            self._console.print(f"{self._shelved} of {self._total} rows were made by an earlier run (--fresh: anew)")
+
+    def row(self, row: Architecture, *, shelved: bool) -> None:
+        """A row is there."""
+        self._seen += 1
+        self._shelved += shelved
+        self._bar.update(self._task, completed=self._seen)
+        if not shelved:
+            self._bar.console.print(self._line(row), soft_wrap=True)
+
+    def _line(self, row: Architecture) -> Text:
+        order = tuple(Severity)
+        worst = max((check.severity for check in row.checks), key=order.index, default=None)
+        ending = row.trouble.words if row.trouble is not None else str(worst or "nothing asked")
+        head = f"{self._seen:>3}/{self._total}  {row.model_type:<26}{row.seconds:6.2f} s  "
+        return Text.assemble(head, visible(ending))
