@@ -15,7 +15,7 @@ MARKS: dict[Severity | None, str] = {
     Severity.NOTE: "n",
     Severity.WARN: "**W**",
     Severity.BLOCK: "**B**",
-    None: "–",
+    None: "-",
 }
 """How a check stands in the table; None where it was not made."""
 CAUSES: dict[Cause, str] = {
@@ -41,7 +41,8 @@ def lines(table: ArchitectureTable) -> list[str]:
     """What a terminal shows: the counts, and every row that is not whole."""
     view = _View(table)
     told = [view.sentence, ""]
-    told += [f"{count.code}  {count.name:<28}{count.words}" for count in view.counts]
+    width = max((len(name) for _, name in table.codes), default=0)
+    told += [f"{count.code}  {count.name:<{width}}  {count.words}" for count in view.counts]
     told += ["", *(f"{row.model_type}: {view.why(row)}" for row in view.broken)] if view.broken else []
     return told
 
