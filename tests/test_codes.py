@@ -24,8 +24,8 @@ FAMILIES = {
     "WGT": (WGT, 14),
     "TOK": (TOK, 10),
     "TPL": (TPL, 10),
-    "EMB": (EMB, 10),
-    "WIR": (WIR, 12),
+    "EMB": (EMB, 12),
+    "WIR": (WIR, 19),
     "PAR": (PAR, 5),
     "MEM": (MEM, 4),
     "HUB": (HUB, 5),
@@ -40,13 +40,19 @@ def published() -> dict[str, tuple[str, str, str]]:
     return {code: (name, severity.strip(), level.strip()) for code, name, severity, level in ROW.findall(text)}
 
 
+ADDED = {"EMB11", "EMB12", *(f"WIR{number}" for number in range(13, 20))}
+"""Codes of ours beyond CHECKS.md (docs/decisions/0005)."""
+
+
 @needs_assets
 def test_the_table_is_that_of_the_checks():
-    assert {code: entry.name for code, entry in CODES.items()} == {code: row[0] for code, row in published().items()}
+    names = {code: entry.name for code, entry in CODES.items() if code not in ADDED}
+    assert names == {code: row[0] for code, row in published().items()}
+    assert set(CODES) >= ADDED
 
 
 @needs_assets
-@pytest.mark.parametrize("code", sorted(set(CODES) - {"HUB01", "HUB02", "HUB03"}))
+@pytest.mark.parametrize("code", sorted(set(CODES) - {"HUB01", "HUB02", "HUB03"} - ADDED))
 def test_severity_and_level_are_those_of_the_checks(code):
     _, severity, level = published()[code]
     assert (CODES[code].severity.value, CODES[code].level.value) == (severity.split(" / ")[0], level)

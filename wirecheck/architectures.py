@@ -10,7 +10,7 @@ import difflib
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -72,13 +72,18 @@ def survey(
         shelf.put(row)
         rows[row.model_type] = row
         progress.row(row, shelved=False)
+    return tabled(rows.values(), seed=seed, command=command)
+
+
+def tabled(rows: Iterable[Architecture], *, seed: int, command: str) -> ArchitectureTable:
+    """The table of those rows, made with the versions installed now."""
     return ArchitectureTable(
         command=command,
         seed=seed,
         max_rows=MAX_ROWS,
         codes=tuple((code, CODES[code].name) for code in sorted({code for one in probes() for code in one.codes})),
         environment=environment((*PACKAGES, *OPTIONAL)),
-        rows=tuple(rows[kind] for kind in sorted(rows)),
+        rows=tuple(sorted(rows, key=lambda row: row.model_type)),
     )
 
 

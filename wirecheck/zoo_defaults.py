@@ -74,7 +74,14 @@ def default_config(model_type: str) -> Default:
     if getattr(config, "is_decoder", True) is False and not getattr(config, "is_encoder_decoder", False):
         given["is_decoder"] = True
         config = _made(model_type, given)
-    return Default(config, tuple(f"{key} = {value}" for key, value in given.items()), refused)
+    return Default(config, tuple(f"{key} = {_words(value)}" for key, value in given.items()), refused)
+
+
+def _words(value: Any) -> str:
+    """A value as a reader takes it in: of a list of one item per layer, how many there are of each."""
+    if isinstance(value, list) and len(value) > len(set(value)):
+        return ", ".join(f"{value.count(item)} x {item}" for item in dict.fromkeys(value))
+    return str(value)
 
 
 def why_refused(model_type: str) -> str | None:

@@ -129,7 +129,7 @@ class _View:
         groups: dict[tuple[str, str], list[str]] = {}
         for row in self.table.rows:
             if row.given:
-                key = ("; ".join(row.given), row.default_refused or "nothing: they run")
+                key = ("; ".join(row.given), row.default_refused or "")
                 groups.setdefault(key, []).append(row.model_type)
         return tuple((Told(Severity.NOTE, what, tuple(types)), error) for (what, error), types in groups.items())
 
