@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from wirecheck.errors import CannotRun
 from wirecheck.probe import PairBench, Probe, Yielded
-from wirecheck.probes import wire_use_rows, wire_use_state, wire_use_words, wiring
+from wirecheck.probes import wire_use_reading, wire_use_rows, wire_use_state, wire_use_words, wiring
 from wirecheck.probes.wire_use_case import Case, Check
 from wirecheck.probes.wiring import Ground
 from wirecheck.schema import Finding, Level
@@ -40,6 +40,7 @@ def _run(bench: PairBench) -> Iterator[Yielded]:
 
 
 CHECKS: tuple[Check, ...] = (
+    wire_use_reading.reads_its_own,
     wire_use_rows.source,
     wire_use_rows.rows,
     wire_use_words.anchors,
@@ -89,7 +90,7 @@ WIRE_USE = Probe(
     question="Does the wire learn, read its source, stand padding and batching, come back from its file, and generate?",
     scope="pair",
     level=Level.SIMULATED,
-    codes=("WIR01", "WIR05", "WIR08", "WIR09", "WIR10", "WIR11", "WIR12", "WIR14", "WIR15", "WIR16"),
+    codes=("WIR01", "WIR05", "WIR08", "WIR09", "WIR10", "WIR11", "WIR12", "WIR14", "WIR15", "WIR16", "WIR19"),
     needs="torch",
     requires=("wire-twin",),
     moot_after=("CFG08", "CFG10", "TOK01", "EMB01", "WIR01", "WIR03"),
