@@ -37,6 +37,7 @@ check: $(RUNS)  ## everything in the repository that a script writes is as the s
 	$(BIN)/python scripts/regenerate.py --check
 
 reports: $(RUNS)  ## write reports/ and the generated pages of docs/ again
+	$(BIN)/python scripts/architectures.py
 	$(BIN)/python scripts/regenerate.py
 
 demo-models: $(RUNS)  ## train the two built-in models again (about five minutes)

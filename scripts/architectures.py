@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ sys.path.insert(0, str(ROOT))
 from wirecheck.architecture_records import Architecture, ArchitectureTable  # noqa: E402 - after the path is set
 from wirecheck.architectures import chosen_types, make_rows, tabled  # noqa: E402
 from wirecheck.cli_architectures import read_table, to_json  # noqa: E402
+from wirecheck.fork_pool import free_cpus  # noqa: E402
 from wirecheck.runner import environment  # noqa: E402
 from wirecheck.views import architectures as view  # noqa: E402
 
@@ -35,7 +35,7 @@ FACES = {".md": view.render, ".html": view.render_html}
 def fresh_rows(types: Sequence[str]) -> list[Architecture]:
     """A row for each type, made now; no row of an earlier run is used."""
     rows = []
-    for row in make_rows(types, seed=0, jobs=os.cpu_count() or 1):
+    for row in make_rows(types, seed=0, jobs=free_cpus()):
         rows.append(row)
         print(f"{len(rows)}/{len(types)} {row.model_type}", file=sys.stderr)
     return rows

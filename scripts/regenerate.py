@@ -28,6 +28,7 @@ SHARED = ROOT.parent / "shared"
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 import architectures  # noqa: E402 - the script beside this one
+
 from wirecheck.cli_output import read_result  # noqa: E402 - the checkout's own package, after its path is set
 from wirecheck.cli_texts import json_schema  # noqa: E402
 from wirecheck.codes import CODES  # noqa: E402

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from wirecheck import zoo, zoo_twin
+from wirecheck import zoo, zoo_defaults, zoo_twin
 from wirecheck.embedding_trial import Trial
 from wirecheck.errors import CannotRun
 from wirecheck.snapshot import Snapshot, parse_ref, take
@@ -129,3 +129,69 @@ def test_code_of_the_repository_runs_with_trust_where_there_is_no_native_class(
     else:
         with pytest.raises(zoo.Withheld, match="--trust-remote-code"):
             zoo.load_config(held, trust_remote_code=False)
+
+
+# --- every class -------------------------------------------------------------------------------------------------
+
+
+def default_of(kind: str) -> Any:
+    return zoo_defaults.default_config(kind).config
+
+
+def test_twin_has_a_small_vocabulary_where_that_is_asked_for() -> None:
+    model = zoo_twin.twin(default_of("gemma3"), seed=0, max_rows=64).model
+    assert model.get_input_embeddings().weight.shape[0] == 64
+    assert model.config.image_token_id == 63
+
+
+@pytest.mark.parametrize("kind", ["mllama", "emu3"])
+def test_a_wrapper_that_is_mapped_to_the_class_of_its_text_part_goes_through_it(kind: str) -> None:
+    config = default_of(kind)
+    assert zoo.text_config(config).hidden_size == 4096
+    twin = zoo_twin.twin(config, seed=0, max_rows=64)
+    assert "hidden_size 4096 -> 64" in twin.changed
+    assert sum(parameter.numel() for parameter in twin.model.parameters()) < 300_000
+
+
+def test_ids_have_a_row_in_the_table_and_in_the_head() -> None:
+    """Mllama's table ends with eight rows of its images, which its head has not."""
+    model = zoo_twin.twin(default_of("mllama"), seed=0, max_rows=16).model
+    assert model.get_input_embeddings().weight.shape[0] == 24
+    assert int(Trial(model, 0, zoo.quiet).ids_BT.max()) < 16
+
+
+def test_a_wrapper_that_lacks_a_package_is_stood_for_by_its_text_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import Gemma3ForConditionalGeneration
+
+    def lacking(*_: Any) -> None:
+        raise ImportError("needs the PIL library. You can install it.")
+
+    monkeypatch.setattr(Gemma3ForConditionalGeneration, "__init__", lacking)
+    twin = zoo_twin.twin(default_of("gemma3"), seed=0, max_rows=64)
+    assert type(twin.model).__name__ == "Gemma3ForCausalLM"
+    assert twin.changed[-1].startswith("the text model Gemma3ForCausalLM in place of its wrapper: a package is missing")
+
+
+def test_a_wrapper_that_cannot_be_built_for_another_reason_is_not_stood_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import Gemma3ForConditionalGeneration
+
+    def broken(*_: Any) -> None:
+        raise ValueError("planted")
+
+    monkeypatch.setattr(Gemma3ForConditionalGeneration, "__init__", broken)
+    with pytest.raises(CannotRun, match="planted"):
+        zoo_twin.twin(default_of("gemma3"), seed=0, max_rows=64)
+
+
+@pytest.mark.parametrize("kind", ["bart", "plbart", "whisper"])
+def test_twin_of_an_encoder_decoder_has_a_small_decoder(kind: str) -> None:
+    model = zoo_twin.twin(default_of(kind), seed=0, max_rows=64).model
+    assert (model.config.decoder_layers, model.config.decoder_attention_heads) == (2, 4)
+    assert sum(parameter.numel() for parameter in model.parameters()) < 400_000
+
+
+@pytest.mark.parametrize("kind", ["blt", "dots3_note_text", "zamba", "hrm_text", "xlstm", "reformer", "lfm2_moe"])
+def test_twins_of_the_odd_ones_run(kind: str) -> None:
+    model = zoo_twin.twin(default_of(kind), seed=0, max_rows=64).model
+    with zoo.quiet(), torch.no_grad():
+        assert model(input_ids=torch.arange(8)[None] + 8, use_cache=False).logits.isfinite().all()

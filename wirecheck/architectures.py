@@ -11,6 +11,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -143,7 +144,8 @@ class Shelf:
             aside.write_text(row.model_dump_json(), encoding="utf-8")
             aside.replace(self.folder / f"{row.model_type}.json")
         except OSError:
-            aside.unlink(missing_ok=True)
+            with suppress(OSError):
+                aside.unlink()
 
 
 def cache_home() -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from wirecheck.architecture_records import Architecture, ArchitectureTable
 from wirecheck.architectures import chosen_types, survey
 from wirecheck.cli_output import say, write
 from wirecheck.errors import Interrupted, UsageError
+from wirecheck.fork_pool import free_cpus
 from wirecheck.schema import Severity
 from wirecheck.views import architectures as view
 from wirecheck.views.words import visible
@@ -37,7 +37,7 @@ def architectures_command(
     command = shlex.join(["wirecheck", "architectures", *(sorted(set(asked)))])
     with Watch(Console(stderr=True), len(types)) as watch:
         try:
-            table = survey(types, watch, seed=SEED, jobs=jobs or os.cpu_count() or 1, fresh=fresh, command=command)
+            table = survey(types, watch, seed=SEED, jobs=jobs or free_cpus(), fresh=fresh, command=command)
         except KeyboardInterrupt:
             raise Interrupted(None) from None
     if json and json != "-":

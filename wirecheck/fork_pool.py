@@ -55,6 +55,11 @@ class _Child:
     answer: bytearray = field(default_factory=bytearray)
 
 
+def free_cpus() -> int:
+    """CPUs this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def in_forks(
     names: Sequence[str], work: Callable[[str], str], *, jobs: int, limit_s: float
 ) -> Iterator[Answered | Died]:
@@ -147,6 +152,7 @@ def _settle(writer: int, limit_s: float) -> None:
     faulthandler.disable()
     null = os.open(os.devnull, os.O_RDWR)
     let_go(null, null, keep=writer)
+    sys.stdout = sys.stderr = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115  # the parent's may be others
     gc.freeze()
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(int(limit_s) + _GRACE_S)

@@ -1,0 +1,87 @@
+"""Work in forked children: answers, and every way of dying."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from wirecheck.fork_pool import Answered, Died, free_cpus, in_forks
+
+
+def work(name: str) -> str:
+    match name:
+        case "raises":
+            raise ValueError(name)
+        case "exits":
+            sys.exit(3)
+        case "dies":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        case "hangs":
+            time.sleep(60)
+        case "prints":
+            sys.stdout.write("to nobody")
+            sys.stderr.write("to nobody")
+            return "\n" * 200_000
+    return f"{name} of {os.getpid()}"
+
+
+def outcome(name: str, **options: float) -> Answered | Died:
+    (one,) = in_forks([name], work, jobs=1, limit_s=options.get("limit_s", 30.0))
+    return one
+
+
+def test_every_piece_has_a_process_of_its_own() -> None:
+    ended = list(in_forks(["a", "b", "c"], work, jobs=2, limit_s=30.0))
+    assert sorted(one.name for one in ended) == ["a", "b", "c"]
+    assert all(isinstance(one, Answered) for one in ended)
+    pids = {one.text.split()[-1] for one in ended if isinstance(one, Answered)}
+    assert len(pids) == 3
+    assert str(os.getpid()) not in pids
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("raises", "its process ended with exit status 1"),
+        ("exits", "its process ended with exit status 1"),
+        ("dies", "its process was ended by SIGSEGV"),
+    ],
+)
+def test_a_death_is_told(name: str, why: str) -> None:
+    one = outcome(name)
+    assert isinstance(one, Died)
+    assert one.why == why
+
+
+def test_a_hang_ends_at_the_limit_and_delays_nobody() -> None:
+    ended = list(in_forks(["hangs", "a", "b"], work, jobs=2, limit_s=1.0))
+    assert [one.name for one in ended] == ["a", "b", "hangs"]
+    assert isinstance(ended[-1], Died)
+    assert ended[-1].why == "still running after its time limit of 1 s"
+
+
+def test_output_is_seen_nowhere_and_a_long_answer_is_whole(capfd: pytest.CaptureFixture[str]) -> None:
+    one = outcome("prints")
+    assert isinstance(one, Answered)
+    assert len(one.text) == 200_000
+    assert capfd.readouterr() == ("", "")
+
+
+def test_no_child_outlives_the_generator() -> None:
+    ended: Iterator[Answered | Died] = in_forks(["a", "hangs"], work, jobs=2, limit_s=60.0)
+    assert next(ended).name == "a"
+    mine = ["ps", "-o", "pid=", "--ppid", str(os.getpid())]
+    ended.close()  # type: ignore[attr-defined]
+    left = subprocess.run(mine, capture_output=True, text=True, check=False).stdout.split()
+    assert len(left) <= 1  # ps itself
+
+
+def test_nothing_to_do_is_nothing_done() -> None:
+    assert list(in_forks([], work, jobs=2, limit_s=1.0)) == []
+    assert free_cpus() >= 1
