@@ -50,7 +50,8 @@ def twin(config: PretrainedConfig, *, seed: int, max_rows: int | None = None) ->
             raise
         tiny, small = _tiny(text, text, max_rows)
         hollow = zoo.build(tiny, device="meta")
-        instead = (f"the text model {type(hollow).__name__} in place of its wrapper: {lacking.split(". ")[0]}",)
+        lack = lacking.split(". ")[0]
+        instead = (f"the text model {type(hollow).__name__} in place of its wrapper: {lack}",)
     needed = sum(tensor.numel() * tensor.itemsize for tensor in (*hollow.parameters(), *hollow.buffers()))
     if needed > TWIN_BYTES:
         raise CannotRun(f"the twin of {type(whole).__name__} would still take {needed} bytes")
