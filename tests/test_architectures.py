@@ -259,3 +259,18 @@ def test_the_command_refuses_what_it_cannot_do_before_it_runs(tmp_path: Path) ->
     assert command("--report", "t.sarif", cwd=tmp_path).returncode == 2
     assert command("lama", cwd=tmp_path).returncode == 2
     assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_keeps_the_rows_that_were_told(tmp_path: Path, own_cache: Path) -> None:
+    line = [sys.executable, "-m", "wirecheck.cli", "architectures", "--jobs", "1"]
+    path = {"PYTHONPATH": str(Path(__file__).parents[1])}
+    with subprocess.Popen(line, cwd=tmp_path, env=os.environ | path, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stderr is not None
+        told = [running.stderr.readline().split()[1] for _ in range(2)]
+        running.send_signal(signal.SIGINT)
+        rest = running.stderr.read()
+    assert running.returncode == 130
+    assert "interrupted" in rest
+    kept = {file.stem for file in own_cache.rglob("*.json")}
+    assert set(told) <= kept
+    assert len(kept) < 20

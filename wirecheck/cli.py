@@ -61,7 +61,7 @@ def model(a: Model, **options: Any) -> None:
 
 @app.command()
 def architectures(
-    types: Annotated[list[str] | None, typer.Argument(metavar="[TYPE]...", help="model_type; all by default.")] = None,
+    types: Annotated[list[str] | None, typer.Argument(metavar="TYPE", help="model_type; all by default.")] = None,
     json: Json = None,
     report: Annotated[
         list[Path] | None, typer.Option(metavar="PATH", help="Write a report: .md or .html. Repeatable.")

@@ -54,7 +54,7 @@ class Footprint:
 
 
 def load_weights(snapshot: Snapshot, *, dtype: str, trust_remote_code: bool, device: Device = "cpu") -> PreTrainedModel:
-    """The real weights in `dtype` on `device`, frozen, in eval mode; on the CPU mapped from the files where they can be.
+    """The real weights in `dtype` on `device`, frozen, in eval mode; on the CPU mapped from files where they can be.
 
     Raises CannotRun with what this machine lacks, WeightsRefused where it lacks nothing.
     """

@@ -315,7 +315,7 @@ def _facts(bench: PairBench, wire: Wire, ground: Ground) -> Iterator[Yielded]:
 
 
 CODES = ("WIR01", "WIR02", "WIR03", "WIR04", "WIR06", "WIR07", "WIR17", "WIR18")
-MOOT_AFTER = ("CFG08", "CFG10", "TOK01", "EMB01")
+MOOT_AFTER = ("CFG08", "CFG10", "TOK01", "EMB01", "WIR13")
 
 WIRE_TWIN = Probe(
     name="wire-twin",
@@ -337,6 +337,6 @@ WIRE_WEIGHTS = Probe(
     codes=CODES,
     needs="weights",
     requires=("embeds-weights", "tokenizer"),
-    moot_after=(*MOOT_AFTER, "WIR01"),
+    moot_after=(*MOOT_AFTER, "WIR01", "WIR04"),  # an unfrozen model would take gradients as large as its weights
     run=_on_weights,
 )
