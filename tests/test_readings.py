@@ -78,3 +78,14 @@ def test_ids_that_spell_nothing_of_the_batch_tell_nothing():
 
     wire, pair = tiny_wires.tiny(Silent, pair=unlike())
     assert [found.num_told for found in readings(wire, pair, SAMPLES).values()] == [0, 0]
+
+
+def test_a_loss_that_differentiates_inside_itself_is_read():
+    class Inner(Sender):
+        def loss(self, batch: Batch) -> Any:
+            terms = super().loss(batch)
+            (grad,) = torch.autograd.grad(terms["a"], self.net.embed.weight, retain_graph=True)
+            return terms | {"penalty": grad.square().sum().detach() + 0 * terms["a"]}
+
+    wire, pair = tiny_wires.tiny(Inner, pair=unlike())
+    assert readings(wire, pair, SAMPLES)["a"].num_misread == 0

@@ -44,7 +44,7 @@ def test_the_verdict_is_compatible_and_stands_on_executed(result: PairResult) ->
 
 
 @pytest.mark.packages
-@pytest.mark.parametrize("code", ["WIR01", "WIR02", "WIR03", "WIR04", "WIR06", "WIR11"])
+@pytest.mark.parametrize("code", ["WIR01", "WIR02", "WIR03", "WIR04", "WIR06", "WIR17"])
 def test_the_step_on_real_weights_is_sound(result: PairResult, code: str) -> None:
     found = [f for f in result.findings if f.code == code and f.level is Level.EXECUTED]
     assert found

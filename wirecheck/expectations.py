@@ -14,7 +14,7 @@ KNOWN_KEYS: frozenset[str] = frozenset(
         *("intermediate_size", "vocab_size", "max_positions", "sliding_window", "num_experts", "experts_per_token"),
         *("tied", "dtype", "rope", "config_bos_id", "quantization"),
         *("num_weight_files", "tensor_bytes", "num_tensors", "num_parameters", "weights_dtype"),
-        *("embedding_rows", "head_rows", "padding_rows", "embedding_rms", "embedding_scale"),
+        *("embedding_rows", "head_rows", "padding_rows", "embedding_rms", "embedding_scale", "text_loss", "text_gain"),
         *("num_tokens", "tokenizer_class", "bos_token", "bos_id", "adds_bos"),
         *("eos_token", "eos_id", "pad_token", "pad_id"),
         *("has_template", "stop_ids", "template_roles", "template_reads_clock", "turn_end", "adds_bos_in_template"),

@@ -87,11 +87,16 @@ def in_forks(
 
 def _start(name: str, work: Callable[[str], str], limit_s: float) -> _Child:
     reader, writer = os.pipe()
-    with quiet_fork():
-        pid = os.fork()
-        if pid == 0:
-            _live(name, work, writer, limit_s)
-    os.close(writer)
+    # A Ctrl-C that arrives during the fork would be raised in a hook that runs after it, where Python drops it.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        with quiet_fork():
+            pid = os.fork()
+            if pid == 0:
+                _live(name, work, writer, limit_s)
+    finally:
+        os.close(writer)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return _Child(name, pid, reader, time.monotonic())
 
 

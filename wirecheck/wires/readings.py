@@ -42,7 +42,7 @@ def readings(wire: Wire, models: tuple[WiredModel, WiredModel], batch: Batch) ->
     looked_up: dict[SideName, list[Tensor]] = {one.side: [] for one in models}
     handles = [one.model.get_input_embeddings().register_forward_hook(_noting(looked_up[one.side])) for one in models]
     try:
-        with part("loss"), torch.no_grad():
+        with part("loss"), torch.enable_grad():
             wire.loss(batch)
     finally:
         for handle in handles:
