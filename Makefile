@@ -47,6 +47,7 @@ demo-models: $(RUNS)  ## train the two built-in models again (about five minutes
 benchmarks: $(RUNS)  ## seconds and peak memory against their targets
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/pair.py
+	$(BIN)/python benchmarks/running.py --table
 
 wheel: $(RUNS)  ## dist/wirecheck-*.whl
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .

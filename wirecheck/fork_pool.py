@@ -12,6 +12,7 @@ import os
 import select
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ MEMORY_BYTES = 8 * 2**30
 """Address space a child may take beside the parent's; enforced where the platform counts it (Linux)."""
 _GRACE_S = 30
 """A child whose parent is gone ends itself this long after its limit."""
+_POLL_S = 0.2
 _CHUNK = 1 << 16
 
 
@@ -71,39 +73,52 @@ def in_forks(
     if not hasattr(os, "fork"):
         raise CannotRun("every type is run in a forked child, which this platform does not have")
     waiting, children = list(reversed(names)), dict[int, _Child]()
+    with _held_interrupt() as interrupted:
+        try:
+            while waiting or children:
+                if interrupted.is_set():
+                    raise KeyboardInterrupt
+                while waiting and len(children) < jobs:
+                    child = _start(waiting.pop(), work, limit_s)
+                    children[child.reader] = child
+                for reader in _ready(children, limit_s):
+                    yield _end(children.pop(reader), None)
+                for child in [c for c in children.values() if time.monotonic() - c.began > limit_s]:
+                    yield _end(children.pop(child.reader), f"still running after its time limit of {limit_s:g} s")
+        finally:
+            for child in children.values():
+                _end(child, "stopped")
+
+
+@contextlib.contextmanager
+def _held_interrupt() -> Iterator[threading.Event]:
+    """Set by a Ctrl-C, which is raised by nobody meanwhile: in a hook that runs after a fork Python would drop it."""
+    interrupted = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupted
+        return
+    before = signal.signal(signal.SIGINT, lambda *_: interrupted.set())
     try:
-        while waiting or children:
-            while waiting and len(children) < jobs:
-                child = _start(waiting.pop(), work, limit_s)
-                children[child.reader] = child
-            for reader in _ready(children, limit_s):
-                yield _end(children.pop(reader), None)
-            for child in [c for c in children.values() if time.monotonic() - c.began > limit_s]:
-                yield _end(children.pop(child.reader), f"still running after its time limit of {limit_s:g} s")
+        yield interrupted
     finally:
-        for child in children.values():
-            _end(child, "stopped")
+        signal.signal(signal.SIGINT, before)
 
 
 def _start(name: str, work: Callable[[str], str], limit_s: float) -> _Child:
     reader, writer = os.pipe()
-    # A Ctrl-C that arrives during the fork would be raised in a hook that runs after it, where Python drops it.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        with quiet_fork():
-            pid = os.fork()
-            if pid == 0:
-                _live(name, work, writer, limit_s)
-    finally:
-        os.close(writer)
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with quiet_fork():
+        pid = os.fork()
+        if pid == 0:
+            _live(name, work, writer, limit_s)
+    os.close(writer)
     return _Child(name, pid, reader, time.monotonic())
 
 
 def _ready(children: dict[int, _Child], limit_s: float) -> list[int]:
-    """Reads what has come; the pipes that have ended. Returns when something came, or the next limit is reached."""
+    """Reads what has come; the pipes that have ended. Returns when something came, and soon in any case."""
     next_limit = min(child.began for child in children.values()) + limit_s
-    readable = select.select([*children], [], [], max(0.0, next_limit - time.monotonic()) + 0.01)[0]
+    wait_s = min(max(0.0, next_limit - time.monotonic()) + 0.01, _POLL_S)
+    readable = select.select([*children], [], [], wait_s)[0]
     ended = []
     for reader in readable:
         chunk = os.read(reader, _CHUNK)
