@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 
@@ -80,6 +81,24 @@ def test_no_child_outlives_the_generator() -> None:
     ended.close()  # type: ignore[attr-defined]
     left = subprocess.run(mine, capture_output=True, text=True, check=False).stdout.split()
     assert len(left) <= 1  # ps itself
+
+
+@pytest.mark.parametrize("nth", [1, 2, 5])
+def test_ctrl_c_is_never_lost_in_a_fork(nth: int) -> None:
+    """Sent by another thread, as a kernel may deliver it, so that it comes while the main thread forks."""
+    before, seen = signal.getsignal(signal.SIGINT), 0
+
+    def take_all() -> None:
+        nonlocal seen
+        for _ in in_forks([str(n) for n in range(5000)], work, jobs=2, limit_s=30.0):
+            seen += 1
+            if seen == nth:
+                threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+    with pytest.raises(KeyboardInterrupt):
+        take_all()
+    assert nth <= seen < 5000
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_nothing_to_do_is_nothing_done() -> None:

@@ -28,12 +28,14 @@ SHALLOW = ("--depth", "simulated")
 OF_WIRES = [probe for probe in PAIR_PROBES if probe.level == "simulated"]
 
 
-def bench(name: str, *, dtype: str = "float32", seconds: int = 60, **options: Any) -> PairBench:
+def bench(
+    name: str, *, dtype: str = "float32", seconds: int = 60, grad_checkpointing: bool = False, **options: Any
+) -> PairBench:
     """The tiny models with that wire between them."""
     if torch.accelerator.is_available():
         pytest.skip("the tiny models reach the wire's process by a fork, and here it is a fresh interpreter")
     spec = rigs.SPEC.model_copy(update={"name": name, "options": tuple(options.items())})
-    made = rigs.bench(spec, TrainSpec(dtype=dtype))
+    made = rigs.bench(spec, TrainSpec(dtype=dtype, grad_checkpointing=grad_checkpointing))
     made.policy = Policy(wire_seconds=seconds)
     return made
 
@@ -56,10 +58,13 @@ def crash(name: str, **asked: Any) -> Crashed:
 # --- sound wires -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["tests.bad_wires:SOUND", "examples.own_wire:factory"])
+@pytest.mark.parametrize(
+    ("name", "grad_checkpointing"),
+    [("tests.bad_wires:SOUND", False), ("examples.own_wire:factory", False), ("examples.own_wire:factory", True)],
+)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_sound_wire_passes_every_check(name, dtype, capfd):
-    assert fired(name, dtype=dtype) == {}
+def test_a_sound_wire_passes_every_check(name, grad_checkpointing, dtype, capfd):
+    assert fired(name, dtype=dtype, grad_checkpointing=grad_checkpointing) == {}
     assert capfd.readouterr() == ("", "")
 
 

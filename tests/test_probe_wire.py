@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
+
 import pytest
 import torch
 from tokenizers import Regex, normalizers
 from torch import nn
+from transformers.utils import requires_backends
 
 from tests import rigs, tiny_wires
 from tests.tiny_wires import TinyWire
@@ -15,8 +18,9 @@ from wirecheck.errors import CannotRun
 from wirecheck.probes import wiring
 from wirecheck.probes.wire import WIRE_TWIN, WIRE_WEIGHTS
 from wirecheck.runner import run_one
-from wirecheck.schema import Fact, Ran, Severity, TrainSpec, WireSpec
+from wirecheck.schema import Fact, Ran, Severity, Skipped, TrainSpec, WireSpec
 from wirecheck.wires import parameter_count
+from wirecheck.wires.failure import part
 from wirecheck.wires.samples import TWO_SOURCES
 
 # --- a sound wire
@@ -255,10 +259,32 @@ class NoKernel(TinyWire):
 
 def test_wir01_a_missing_kernel_is_no_fault_of_the_wire():
     run = own(NoKernel, train=TrainSpec(dtype="float16"))
-    assert isinstance(run, Ran)
+    assert isinstance(run, Skipped), "what was not tried is no pass"
+    assert "no such operation" in run.reason
     (note,) = (f for f in run.findings if f.severity is not Severity.OK)
     assert (note.code, note.severity) == ("WIR01", Severity.NOTE)
     assert "no such operation" in observed(note)[0]
+
+
+class Lacking(TinyWire):
+    """What it imports in the run's dtype is not here."""
+
+    def loss(self, batch):
+        if self.models["a"].model.dtype is not torch.float32:
+            importlib.import_module("surely_not_installed")
+        return super().loss(batch)
+
+
+def test_wir01_what_the_wire_itself_cannot_import_is_its_failure():
+    run = own(Lacking, train=TrainSpec(dtype="bfloat16"))
+    (block,) = (f for f in run.findings if f.severity is not Severity.OK)
+    assert (block.code, block.severity) == ("WIR01", Severity.BLOCK)
+    assert observed(block) == ["ModuleNotFoundError: No module named 'surely_not_installed'"]
+
+
+def test_wir01_not_on_a_library_that_lacks_a_package():
+    with pytest.raises(CannotRun, match="a package is missing or broken here"), part("loss"):
+        requires_backends(TinyWire, "detectron2")
 
 
 def test_copies_in_the_runs_dtype_are_the_same_models():

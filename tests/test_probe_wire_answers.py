@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
+from tests import rigs
 from tests.tiny_wires import TinyWire
 from tests.wire_checks import findings, fired, observed
-from wirecheck.schema import Severity
+from wirecheck.schema import Severity, TrainSpec
 
 IGNORED = -100
 
@@ -65,10 +67,79 @@ def test_wir17_answers_without_an_end_are_a_note():
 
 
 class Cut(TinyWire):
-    """Answers cut in the middle of a character."""
+    """Answers cut in the middle of a character, and without an end."""
+
+    most = 5
 
     def answer_ids(self, side, answer):
-        return super().answer_ids(side, answer)[:5]
+        return super().answer_ids(side, answer)[: self.most]
+
+
+class FirstLabelled(TinyWire):
+    """The whole answer is handed, and its first token labelled."""
+
+    def sequence(self, side, batch, prefix_BMD):
+        inputs = super().sequence(side, batch, prefix_BMD)
+        inputs["labels"][:, prefix_BMD.shape[1] + len(self.anchor_ids(side)) + 1 :] = IGNORED
+        return inputs
+
+
+class CutWithAnEnd(Cut):
+    def answer_ids(self, side, answer):
+        return [*super().answer_ids(side, answer), rigs.EOS]
+
+
+@pytest.mark.parametrize(("kind", "asked", "needed"), [(Cut, 15, 39), (FirstLabelled, 3, 39), (CutWithAnEnd, 18, 39)])
+def test_wir17_answers_that_are_not_asked_for_to_their_end(kind, asked, needed):
+    for letter, notes in by_letter(findings(kind)).items():
+        (cut, *rest) = notes
+        assert cut.severity is Severity.NOTE
+        assert cut.claim.startswith(f"Of 3 answers the loss asks {letter} for {asked} of {needed} tokens")
+        assert (cut.evidence[0].observed, cut.evidence[0].expected) == (asked, needed)
+        ends = kind is CutWithAnEnd
+        assert [note.claim for note in rest] == [f"{letter} is asked for no stop token: it learns no end."] * (not ends)
+
+
+@pytest.mark.parametrize("most", [1, 5])
+def test_wir17_not_on_answers_cut_where_the_run_says(most):
+    kind = type("CutAsAsked", (Cut,), {"most": most})
+    assert fired(findings(kind, train=TrainSpec(dtype="float32", answer=most))) == set()
+
+
+def by_letter(found):
+    """What is not ok in WIR17, by model."""
+    bad = [finding for finding in found["WIR17"] if finding.severity is not Severity.OK]
+    return {letter: [f for f in bad if f"asks {letter} " in f.claim or f.claim[0] == letter] for letter in "AB"}
+
+
+class WithTheSource(TinyWire):
+    """Source and anchor as text before the answer, and labels on all of it."""
+
+    def sequence(self, side, batch, prefix_BMD):
+        tok, answer_ids = self.models[side].tokenizer, self.answer_ids
+        embed = self.models[side].model.get_input_embeddings()
+        rows = [
+            [*self.anchor_ids(side)[:1], *tok.encode(f"{source} Answer:", add_special_tokens=False)]
+            for source in batch.sources
+        ]
+        rows = [[*row, *answer_ids(side, answer)] for row, answer in zip(rows, batch.answers, strict=True)]
+        longest, M = max(map(len, rows)), prefix_BMD.shape[1]
+        ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows])
+        real = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
+        labels = ids.masked_fill(real == 0, IGNORED)
+        labels[:, 0] = IGNORED
+        return {
+            "inputs_embeds": torch.cat((prefix_BMD, embed(ids)), dim=1),
+            "attention_mask": torch.cat((torch.ones(len(rows), M, dtype=torch.long), real), dim=1),
+            "labels": torch.cat((torch.full((len(rows), M), IGNORED), labels), dim=1),
+        }
+
+
+def test_wir17_labels_on_the_source_too_are_a_warning():
+    for letter, (finding,) in by_letter(findings(WithTheSource)).items():
+        assert finding.severity is Severity.WARN
+        assert finding.claim.startswith(f"The loss also asks {letter} for ")
+        assert finding.claim.endswith("tokens of text before the answers, the source's text among them.")
 
 
 class WithTheAnchor(TinyWire):
@@ -81,11 +152,15 @@ class WithTheAnchor(TinyWire):
         return inputs
 
 
-def test_wir17_not_on_cut_answers_nor_on_an_anchor_that_is_labelled_too():
-    for kind, words in ((Cut, "as far as they go"), (WithTheAnchor, "whole")):
-        found = findings(kind)
-        assert fired(found) == set()
-        assert f"answer, {words}, by" in found["WIR17"][0].claim
+def test_wir17_labels_on_the_anchor_too_are_a_note():
+    found = findings(WithTheAnchor)
+    assert "answer, whole, by" in found["WIR17"][0].claim
+    for letter, (note,) in by_letter(found).items():
+        assert note.severity is Severity.NOTE
+        total = 3 * len("Answer:")
+        words = f"for {total} tokens of text before the answers, none of them the source's."
+        assert note.claim == f"The loss also asks {letter} {words}"
+        assert note.evidence[0].observed == "Answer:"
 
 
 def test_wir17_not_on_a_sound_wire():

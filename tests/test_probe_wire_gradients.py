@@ -90,6 +90,65 @@ def test_wir02_not_behind_a_gate_that_starts_at_zero():
     assert finding.claim.endswith("(4 of them from the second or third step on).")
 
 
+class Experts(TinyWire):
+    """A mixture of which each latent goes through the expert chosen for it."""
+
+    count = 8
+    seed = 3
+
+    def __init__(self, *given):
+        super().__init__(*given)
+        width = self.net.embed.weight.shape[1]
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(self.seed)
+            self.net.router = nn.Linear(width, self.count)
+            self.net.experts = nn.ModuleList(nn.Linear(width, width) for _ in range(self.count))
+        latent = self.net.latent
+        self.net.latent = lambda sources: self.routed(latent(sources))
+
+    def routed(self, z):
+        weight, choice = self.choose(self.net.router(z).softmax(dim=-1))
+        out = z
+        for number, expert in enumerate(self.net.experts):
+            chosen = choice == number
+            if chosen.any():
+                out = out + (chosen * weight)[..., None] * expert(z)
+        return out
+
+    def choose(self, share):
+        return share.max(dim=-1)
+
+
+class NeverTheLast(Experts):
+    def choose(self, share):
+        return share[..., :-1].max(dim=-1)
+
+
+class NeverTheLastAndForgotten(NeverTheLast):
+    def __init__(self, *given):
+        super().__init__(*given)
+        self.net.forgotten = nn.Linear(4, 4)
+
+
+def test_wir02_not_on_experts_that_other_texts_choose():
+    assert the(findings(Experts), "WIR02").severity is Severity.OK
+
+
+def test_wir02_an_expert_that_no_text_chooses_is_a_warning():
+    found = findings(NeverTheLast)
+    assert fired(found) == {"WIR02"}
+    finding = the(found, "WIR02")
+    assert finding.severity is Severity.WARN
+    words = "are not reached by the texts tried: experts.7.weight, experts.7.bias."
+    assert finding.claim == f"2 of 23 trainable tensors {words}"
+
+
+def test_wir02_what_is_dead_beside_an_idle_expert_is_told():
+    finding = the(findings(NeverTheLastAndForgotten), "WIR02")
+    assert finding.severity is Severity.BLOCK
+    assert finding.claim.endswith("zeros only: forgotten.weight, forgotten.bias.")
+
+
 def test_wir02_not_on_a_sound_wire():
     assert the(findings(), "WIR02").severity is Severity.OK
 

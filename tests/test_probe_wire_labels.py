@@ -322,6 +322,35 @@ def test_wir06_of_a_model_that_only_reads_is_not_asked():
     ]
 
 
+class FusedB(TinyWire):
+    """B's loss from its hidden states and its head's weight, with labels shifted twice; A's as the model takes it."""
+
+    def side_loss(self, side, inputs):
+        if side == "a":
+            return super().side_loss(side, inputs)
+        labels, model = inputs.pop("labels"), self.models[side].model
+        hidden = model(**inputs, output_hidden_states=True, use_cache=False).hidden_states[-1]
+        logits = functional.linear(hidden, model.get_output_embeddings().weight)
+        return functional.cross_entropy(logits[:, :-2].flatten(0, 1), labels[:, 2:].flatten())
+
+
+class FusedBOfItsOwnSchedule(FusedB):
+    def backward(self, batch):
+        terms = self.loss(batch)
+        sum(terms.values()).backward()
+        return {side: term.detach() for side, term in terms.items()}
+
+
+@pytest.mark.parametrize("kind", [FusedB, FusedBOfItsOwnSchedule])
+def test_wir06_a_loss_past_one_models_logits_is_a_skip_and_no_pass(kind):
+    run = own(kind)
+    assert isinstance(run, Skipped)
+    assert run.reason == "which tokens the loss asks for cannot be told"
+    told, untold = (finding for finding in run.findings if finding.code == "WIR06")
+    assert (told.severity, untold.severity) == (Severity.OK, Severity.NOTE)
+    assert untold.claim.startswith("Whether the loss asks B for tokens cannot be told")
+
+
 class NoModel(TinyWire):
     """The loss is the prefix's own norm: no model is in it."""
 

@@ -10,13 +10,10 @@ import torch
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from tests import benches, rigs
+from tests import rigs
 from tests.wire_cases import KeysAndValues, LeftPadded, TinyWire, ask
-from wirecheck.probes import wire_use_rows, wiring
-from wirecheck.probes.wire_use import WIRE_USE
-from wirecheck.schema import Policy
+from wirecheck.probes import wire_use_rows
 from wirecheck.wires.contract import Batch
-from wirecheck.wires.invariance import long_source
 
 
 def gpt2() -> GPT2LMHeadModel:
@@ -100,6 +97,60 @@ def test_wir08_rows_fed_one_by_one_cannot_be_told() -> None:
     output, untold = ask(wire_use_rows.rows, OneByOne)
     assert output.findings == ()
     assert untold == "whether padding and batching change the loss: A is not handed row by row"
+
+
+class Sorting(TinyWire):
+    """Sources and answers alike are put in the order of the answers' lengths, the longest first."""
+
+    by, sign = 1, -1
+
+    def loss(self, batch: Batch) -> Any:
+        order = sorted(range(len(batch.answers)), key=lambda row: self.sign * len(batch[self.by][row]))
+        sources, answers = (tuple(texts[row] for row in order) for texts in batch)
+        return super().loss(Batch(sources, answers))
+
+
+class SortingBySource(Sorting):
+    """By the sources' lengths, the shortest first, and every row is asked for the same token."""
+
+    by, sign = 0, 1
+
+    def answer_ids(self, side: str, answer: str) -> list[int]:
+        return super().answer_ids(side, "same")[:1]
+
+
+@pytest.mark.parametrize("kind", [Sorting, SortingBySource])
+def test_wir08_rows_may_be_sorted(kind: type[TinyWire]) -> None:
+    output, untold = ask(wire_use_rows.rows, kind)
+    assert (output.fired, untold) == (set(), "")
+
+
+@pytest.mark.parametrize(
+    ("sorting", "kind", "words"),
+    [
+        (Sorting, ReadsPadding, "beside a row of a longer source."),
+        (Sorting, Unmasked, "beside a row of a longer answer."),
+        (SortingBySource, ReadsPadding, "beside a row of a longer source."),
+    ],
+)
+def test_wir08_padding_that_counts_in_sorted_rows(sorting: type[TinyWire], kind: type[TinyWire], words: str) -> None:
+    output, _ = ask(wire_use_rows.rows, type("SortingToo", (sorting, kind), {}))
+    assert {finding.severity for finding in output.of("WIR08")} == {"warn"}
+    assert all(finding.claim.endswith(words) for finding in output.of("WIR08"))
+
+
+def test_wir08_sources_sorted_without_their_answers() -> None:
+    class SourcesOnly(TinyWire):
+        def loss(self, batch: Batch) -> Any:
+            return super().loss(batch._replace(sources=tuple(sorted(batch.sources, key=len))))
+
+    output, _ = ask(wire_use_rows.rows, SourcesOnly)
+    assert {finding.severity for finding in output.of("WIR08")} == {"warn"}
+
+
+def test_wir08_rows_are_numbered_from_one() -> None:
+    output, _ = ask(wire_use_rows.rows, ScoresPadding)
+    assert {str(f.evidence[0].source).split("positions of row ")[1][0] for f in output.of("WIR08")} == {"1"}
 
 
 # --- WIR09 -------------------------------------------------------------------------------------------------------
@@ -187,6 +238,36 @@ def test_wir09_first_tokens_by_forwards_of_their_own() -> None:
     assert "every token alike" in output.of("WIR09")[0].claim
 
 
+def in_bfloat16(kind: type[TinyWire]) -> type[TinyWire]:
+    """The same wire under an autocast of its own."""
+
+    class Autocast(kind):  # type: ignore[misc, valid-type]
+        def loss(self, batch: Batch) -> Any:
+            with torch.autocast("cpu", torch.bfloat16):
+                return super().loss(batch)
+
+    return Autocast
+
+
+@pytest.mark.parametrize("kind", [TinyWire, LeftPadded, Sorting, reduced(lambda nll, _: nll.sum(1).sum())])
+def test_wir09_a_wire_s_own_autocast(kind: type[TinyWire]) -> None:
+    output, untold = ask(wire_use_rows.rows, in_bfloat16(kind))
+    assert (output.fired, untold) == (set(), "")
+    assert "rounding steps of bfloat16" in str(output.of("WIR08")[0].evidence[0].expected)
+
+
+@pytest.mark.parametrize("kind", [ReadsPadding, Unmasked, ScoresPadding])
+def test_wir08_padding_that_counts_under_autocast(kind: type[TinyWire]) -> None:
+    output, _ = ask(wire_use_rows.rows, in_bfloat16(kind))
+    assert {finding.severity for finding in output.of("WIR08")} == {"warn"}
+
+
+def test_wir09_padding_counted_in_the_mean_under_autocast() -> None:
+    kind = reduced(lambda nll, asked: nll.sum() / (len(nll) * int(asked.sum(1).max())))
+    output, _ = ask(wire_use_rows.rows, in_bfloat16(kind))
+    assert {finding.severity for finding in output.of("WIR09")} == {"warn"}
+
+
 # --- WIR11 -------------------------------------------------------------------------------------------------------
 
 
@@ -244,140 +325,3 @@ def test_wir11_without_soft_tokens_the_answer_is_looked_at() -> None:
     output, _ = ask(wire_use_rows.source, Mute)
     assert output.severity("WIR11") == "block"
     assert "log-probabilities of A's answer" in output.claim("WIR11")
-
-
-# --- WIR16 -------------------------------------------------------------------------------------------------------
-
-
-def wanting(source_bytes: int | None) -> Any:
-    """The bench of a user whose longest source is that long."""
-    bench = rigs.bench()
-    bench.policy = Policy(source_bytes=source_bytes)
-    return bench
-
-
-def test_wir16_truncated_source_is_a_note() -> None:
-    output, _ = ask(wire_use_rows.source)
-    assert output.severity("WIR16") == "note"
-    claim = "The end of a source of 1024 bytes does not reach the models; that of 512 bytes does."
-    assert output.claim("WIR16") == claim
-
-
-@pytest.mark.parametrize(("source_bytes", "severity"), [(300, "note"), (512, "note"), (600, "warn"), (5000, "warn")])
-def test_wir16_against_the_user_s_longest_source(source_bytes: int, severity: str) -> None:
-    output, _ = ask(wire_use_rows.source, bench=wanting(source_bytes))
-    assert output.severity("WIR16") == severity
-
-
-def test_wir16_everything_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tests.tiny_wires.MOST_BYTES", 1 << 20)
-    monkeypatch.setattr("wirecheck.wires.invariance._beyond", lambda *_: "")
-    output, _ = ask(wire_use_rows.source, bench=wanting(8192))
-    assert output.severity("WIR16") == "ok"
-    assert output.claim("WIR16") == "The end of a source of 8192 bytes, the longest tried, reaches the models."
-
-
-def test_wir16_nothing_longer_than_the_positions_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tests.tiny_wires.MOST_BYTES", 1 << 20)
-    output, _ = ask(wire_use_rows.source, bench=wanting(4000))
-    assert output.severity("WIR16") == "warn"
-    assert (
-        "is not shown; that of 1024 bytes does; 2048 bytes are more than the 2048 positions of A hold"
-        in output.claim("WIR16")
-    )
-
-
-def test_wir16_a_wire_that_fails_on_long_sources() -> None:
-    class Overruns(TinyWire):
-        def prefix(self, batch: Batch) -> dict[str, Tensor]:
-            if max(len(source.encode()) for source in batch.sources) > 300:
-                raise IndexError("sinusoid of 300 positions")
-            return super().prefix(batch)
-
-    output, _ = ask(wire_use_rows.source, Overruns, wanting(400))
-    assert output.severity("WIR16") == "warn"
-    assert "at 400 bytes the step fails" in output.claim("WIR16")
-
-
-def test_wir16_lengths_are_bytes() -> None:
-    for num_bytes in (256, 257, 1000):
-        assert len(long_source(num_bytes, "Was it so?").encode()) == num_bytes
-
-
-# --- the whole probe ---------------------------------------------------------------------------------------------
-
-
-def on_bench(monkeypatch: pytest.MonkeyPatch, kind: Any) -> Any:
-    monkeypatch.setattr(wiring, "factory", lambda _bench: kind)
-    return rigs.bench()
-
-
-def test_the_probe_says_something_of_each_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    output = benches.run(WIRE_USE, on_bench(monkeypatch, TinyWire))
-    assert output.fired == {"WIR16"}
-    assert {finding.code for finding in output.findings} == set(WIRE_USE.codes) - {"WIR01"}
-
-
-def test_the_probe_leaves_the_models_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
-    bench = on_bench(monkeypatch, TinyWire)
-    before = [p.clone() for p in bench.a.twin.model.parameters()]
-    benches.run(WIRE_USE, bench)
-    after = list(bench.a.twin.model.parameters())
-    assert all(torch.equal(one, two) for one, two in zip(before, after, strict=True))
-    assert all(p.grad is None and not p.requires_grad for p in after)
-
-
-def test_a_wire_that_is_another_at_each_call_is_not_accused(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Restless(TinyWire):
-        calls = 0
-
-        def prefix(self, batch: Batch) -> dict[str, Tensor]:
-            Restless.calls += 1
-            return {side: x * (1 + 0.1 * (Restless.calls % 7)) for side, x in super().prefix(batch).items()}
-
-    output, reason = benches.run_short(WIRE_USE, on_bench(monkeypatch, Restless))
-    assert output.fired <= {"WIR05"}
-    assert {"WIR14", "WIR15"} <= {finding.code for finding in output.findings}
-    for what in ("source reaches", "padding and batching", "generation", "saved wire"):
-        assert what in reason
-
-
-def test_dropout_does_not_make_a_wire_restless(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Dropping(TinyWire):
-        def __init__(self, *args: Any) -> None:
-            super().__init__(*args)
-            self.net.embed = nn.Sequential(self.net.embed, nn.Dropout(0.5))
-
-    output = benches.run(WIRE_USE, on_bench(monkeypatch, Dropping))
-    assert output.fired == {"WIR16"}
-
-
-def test_wir01_a_wire_that_cannot_take_a_single_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    class TwoAtLeast(TinyWire):
-        def loss(self, batch: Batch) -> Any:
-            if len(batch.sources) == 1:
-                raise ValueError("batch statistics of one row")
-            return super().loss(batch)
-
-    output = benches.run(WIRE_USE, on_bench(monkeypatch, TwoAtLeast))
-    assert output.severity("WIR01") == "block"
-    assert "batch statistics of one row" in str(output.of("WIR01")[0].evidence[0].observed)
-
-
-def test_wir01_a_factory_that_raises(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: Any) -> Any:
-        raise RuntimeError("no such layer")
-
-    output = benches.run(WIRE_USE, on_bench(monkeypatch, broken))
-    assert output.severity("WIR01") == "block"
-
-
-def test_a_wire_of_another_schedule_is_judged_alike(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Scheduled(TinyWire):
-        def backward(self, batch: Batch) -> dict[str, Tensor]:
-            total = sum(TinyWire.loss(self, batch).values())
-            (total / 4).backward()
-            return {"step": total.detach() / 4}
-
-    output = benches.run(WIRE_USE, on_bench(monkeypatch, Scheduled))
-    assert output.fired == {"WIR16"}

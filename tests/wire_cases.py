@@ -28,14 +28,15 @@ def case_of(kind: Callable[..., Any] = TinyWire, bench: PairBench | None = None)
     bench = bench or rigs.bench()
     ground = wiring.on_twins(bench)
     models = wiring.wired(bench, ground)
+    others = wiring.copies(models)
 
-    def make(seed: int) -> SteadyWire:
+    def make(models: Any, seed: int) -> SteadyWire:
         wire = kind(*models, replace(wiring.settings(bench), seed=seed))
         wire.module.eval()
         return SteadyWire(wire, models, bench.seed)
 
-    with wiring.lent(models):
-        yield Case(bench, ground, make(0), make_other=lambda: make(1))
+    with wiring.lent(models), wiring.lent(others):
+        yield Case(bench, ground, make(models, 0), make_other=lambda: make(others, 1))
 
 
 def ask(check: Check, kind: Callable[..., Any] = TinyWire, bench: PairBench | None = None) -> tuple[Output, str]:
@@ -125,19 +126,24 @@ class KeysAndValues(TinyWire):
         config = self.models[side].model.config
         return config.hidden_size // config.num_attention_heads
 
-    def loss(self, batch: Batch) -> Any:
+    def cache(self, side: str, batch: Batch) -> Any:
+        """Keys and values of every layer."""
         from transformers import DynamicCache
 
-        z_BMZ, losses = self.net.latent(batch.sources), {}
+        z_BMZ, config = self.net.latent(batch.sources), self.models[side].model.config
+        layers, heads = config.num_hidden_layers, config.num_key_value_heads
+        B, M, _ = z_BMZ.shape
+        x_BMF = self.net.project[side](z_BMZ)
+        parts = x_BMF.view(B, M, 2 * layers, heads, self._head_dim(side)).permute(2, 0, 3, 1, 4)
+        cache = DynamicCache()
+        for layer in range(layers):
+            cache.update(parts[2 * layer], parts[2 * layer + 1], layer)
+        return cache
+
+    def loss(self, batch: Batch) -> Any:
+        losses = {}
         for side, one in self.models.items():
-            layers, heads = one.model.config.num_hidden_layers, one.model.config.num_key_value_heads
-            B, M, _ = z_BMZ.shape
-            parts = (
-                self.net.project[side](z_BMZ).view(B, M, 2 * layers, heads, self._head_dim(side)).permute(2, 0, 3, 1, 4)
-            )
-            cache = DynamicCache()
-            for layer in range(layers):
-                cache.update(parts[2 * layer], parts[2 * layer + 1], layer)
+            cache, B, M = self.cache(side, batch), len(batch.sources), self.net.M
             inputs = self.sequence(side, batch, torch.zeros(B, M, one.model.config.hidden_size))
             given = {name: tensor[:, M:] for name, tensor in inputs.items() if name != "attention_mask"}
             mask = {"attention_mask": inputs["attention_mask"]}

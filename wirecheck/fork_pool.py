@@ -67,8 +67,8 @@ def in_forks(
 ) -> Iterator[Answered | Died]:
     """What `work(name)` returns, or how its process died, in the order they end; at most `jobs` at a time.
 
-    Every child runs on one thread, without a terminal, and ends with this generator at the latest. Raises CannotRun on
-    a platform without fork.
+    Every child runs on one thread, without a terminal, and ends with this generator at the latest. Ctrl-C is
+    raised here, when what has come was handed out. Raises CannotRun on a platform without fork.
     """
     if not hasattr(os, "fork"):
         raise CannotRun("every type is run in a forked child, which this platform does not have")

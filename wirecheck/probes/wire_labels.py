@@ -15,14 +15,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from wirecheck.wires.alignment import Handed, Shift, Sighting
-    from wirecheck.wires.contract import WiredModel
-    from wirecheck.wires.spelling import Line
+    from wirecheck.wires.contract import Batch, WiredModel
+    from wirecheck.wires.spelling import Line, Speller
     from wirecheck.wires.targets import Asked
     from wirecheck.wires.watch import Call, Observation
 
 _SAME = {"float32": 1e-4, "bfloat16": 1e-2, "float16": 2e-3}
 """Relative difference of a loss and of the same recomputed in float32, where a class rounds it in its own dtype."""
 _MASK = "Set the labels of padded positions to -100; keep the one stop token that ends the answer."
+_LEAD = "Set the labels of everything before the answer to -100, unless the model is to learn that text as well."
+_CUT = "Label every token of the answer and its stop token, up to the length that `--answer` allows."
 _SHIFT = "Shift once: the logits at t against the token at t + 1. A model that is given `labels=` does so itself."
 
 
@@ -35,6 +37,8 @@ class Side:
     handed: tuple[Handed, ...]
     ends: frozenset[int]
     """Ids of stop and padding tokens."""
+    is_passed: bool = False
+    """Whether the loss depends on it otherwise than by the logits that either model gives."""
 
     @property
     def letter(self) -> str:
@@ -59,7 +63,12 @@ class Side:
 
     @property
     def is_silent(self) -> bool:
-        """Whether its logits are there and nothing is asked of them: it reads, and another model answers."""
+        """Whether its logits are there and the loss asks nothing of it: it reads, and another model answers."""
+        return not self.is_passed and self.is_unasked
+
+    @property
+    def is_unasked(self) -> bool:
+        """Whether its logits are there and nothing is asked of them."""
         return not self.asked and all(len(call.at_K) for call in self.calls)
 
     def shifts(self) -> dict[str, tuple[Shift, list[Sighting]]]:
@@ -207,13 +216,19 @@ class Labels:
         )
         claim = f"Which tokens the loss asks of {self.side.letter} cannot be told: {what}."
         severity = Severity.WARN if self.ground.level.rank >= Level.EXECUTED.rank else Severity.NOTE
+        if self.side.is_passed:  # a penalty on its states may be all there is
+            name, severity = self.side.letter, Severity.NOTE
+            claim = (
+                f"Whether the loss asks {name} for tokens cannot be told: it depends on {name} otherwise than by the "
+                "logits that the models give."
+            )
         remedy = "Take the loss from the logits of the model's own forward, so that its targets can be read."
         evidence = self.ground.saw(rows, of=f": rows of {self.side.letter}'s logits with a gradient")
         return self.bench.found("WIR06", claim, evidence, severity=severity, remedy=remedy)
 
     # --- WIR17 ---------------------------------------------------------------------------------------------------
 
-    def spelled(self, answers: Sequence[str], sources_of: Callable[[Side], list[int]]) -> Iterator[Finding]:
+    def spelled(self, batch: Batch, sources_of: Callable[[Side], list[int]]) -> Iterator[Finding]:
         """Whether the tokens asked for are each row's answer; of terms that are aligned, as far as can be told.
 
         `sources_of` tells whose source each row was made of; asked where rows seem to be in another order.
@@ -221,7 +236,7 @@ class Labels:
         from wirecheck.wires.alignment import Shift
         from wirecheck.wires.spelling import Speller
 
-        side = self.side
+        side, answers = self.side, batch.answers
         speller = Speller(side.one, answers, side.ends)
         lines: list[tuple[Line, bool]] = []
         aligned = (Shift.ONCE, Shift.PAST, Shift.UNTOLD)
@@ -236,19 +251,63 @@ class Labels:
         if wrong:
             yield self._other_words(wrong, answers)
         elif lines:
-            yield from self._own_words([line for line, _ in lines], answers)
+            yield from self._own_words([line for line, _ in lines], batch, speller)
 
-    def _own_words(self, lines: Sequence[Line], answers: Sequence[str]) -> Iterator[Finding]:
-        letter = self.side.letter
+    def _own_words(self, lines: Sequence[Line], batch: Batch, speller: Speller) -> Iterator[Finding]:
+        letter, answers = self.side.letter, batch.answers
         is_whole = len({line.answer for line in lines if line.is_whole}) == len(answers)
         texts = some(list(dict.fromkeys(repr(line.text) for line in lines if line.text)), 3)
         heard = self.ground.saw(texts, some([repr(a) for a in answers], 3), of=f": tokens asked of {letter}, decoded")
         reach = "whole" if is_whole else "as far as they go"
         claim = f"The tokens asked of {letter} spell each row's answer, {reach}, by {letter}'s own tokenizer."
         yield self.bench.ok("WIR17", claim, heard)
-        if is_whole and not any(line.ends for line in lines) and self.side.one.tokenizer.eos_token_id is not None:
-            claim = f"{letter} is asked for whole answers and never for a stop token after them: it learns no end."
+        yield from self._before(lines, batch.sources)
+        yield from self._short(lines, speller)
+        has_room = [line for line in lines if not line.is_past and self._most(line, speller) < self.bench.train.answer]
+        has_stop = self.side.one.tokenizer.eos_token_id is not None
+        if has_stop and has_room and not any(line.ends for line in lines):
+            what = "for whole answers and never for a stop token after them" if is_whole else "for no stop token"
+            claim = f"{letter} is asked {what}: it learns no end."
             yield self.bench.found("WIR17", claim, heard, severity=Severity.NOTE)
+
+    def _before(self, lines: Sequence[Line], sources: Sequence[str]) -> Iterator[Finding]:
+        """Where the loss asks for text before the answer too."""
+        from wirecheck.wires.spelling import is_of_a_source
+
+        letter, told = self.side.letter, [line for line in lines if line.num_before]
+        if not told:
+            return
+        of_source = [line for line in told if is_of_a_source(line.before, sources)]
+        line, total = (of_source or told)[0], sum(line.num_before for line in told)
+        what = "the source's text among them" if of_source else "none of them the source's"
+        claim = f"The loss also asks {letter} for {total} tokens of text before the answers, {what}."
+        answer = sum(line.num_asked for line in told)
+        heard = self.ground.saw(line.before[-80:], of=f": such tokens asked of {letter} in row {line.row + 1}, decoded")
+        count = self.ground.saw(total, answer, of=f": tokens asked of {letter} before the answers, and of the answers")
+        severity = Severity.WARN if of_source else Severity.NOTE
+        yield self.bench.found("WIR17", claim, heard, count, severity=severity, remedy=_LEAD)
+
+    def _most(self, line: Line, speller: Speller) -> int:
+        """Tokens of that line's answer that the run allows."""
+        return 0 if line.answer is None else min(speller.needed(line.answer), self.bench.train.answer)
+
+    def _short(self, lines: Sequence[Line], speller: Speller) -> Iterator[Finding]:
+        """Where answers are cut though the run allows more; not of losses on the first tokens alone."""
+        whole = {line.answer for line in lines if line.is_whole}
+        cut = {
+            line.answer: line
+            for line in sorted(lines, key=lambda line: line.num_asked)
+            if not line.is_past and line.answer not in whole and line.num_asked < self._most(line, speller)
+        }
+        if not cut:
+            return
+        letter, asked = self.side.letter, sum(line.num_asked for line in cut.values())
+        needed = sum(self._most(line, speller) for line in cut.values())
+        claim = f"Of {len(cut)} answers the loss asks {letter} for {asked} of {needed} tokens: the rest is not learned."
+        what = f": tokens asked of {letter} in answers of which not all are, at most {self.bench.train.answer} each"
+        yield self.bench.found(
+            "WIR17", claim, self.ground.saw(asked, needed, of=what), severity=Severity.NOTE, remedy=_CUT
+        )
 
     def _other_words(self, wrong: Sequence[Line], answers: Sequence[str]) -> Finding:
         line, letter = wrong[0], self.side.letter

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING
 
 from wirecheck.errors import CannotRun
 from wirecheck.probe import PairBench, Probe, Yielded
-from wirecheck.probes import wire_use_reading, wire_use_rows, wire_use_state, wire_use_words, wiring
+from wirecheck.probes import (
+    wire_use_prefix,
+    wire_use_reading,
+    wire_use_rows,
+    wire_use_schedule,
+    wire_use_state,
+    wire_use_words,
+    wiring,
+)
 from wirecheck.probes.wire_use_case import Case, Check
 from wirecheck.probes.wiring import Ground
 from wirecheck.schema import Finding, Level
@@ -28,7 +36,8 @@ def _run(bench: PairBench) -> Iterator[Yielded]:
 
     ground = wiring.on_twins(bench)
     models = wiring.wired(bench, ground)
-    with wiring.lent(models):
+    others = wiring.copies(models)  # of the models as no wire has touched them
+    with wiring.lent(models), wiring.lent(others):
         try:
             wire = _make(bench, models, bench.seed)
         except StepFailed as failure:
@@ -36,16 +45,18 @@ def _run(bench: PairBench) -> Iterator[Yielded]:
             return
         except MemoryError as error:
             raise CannotRun(str(error)) from error
-        yield from _checked(Case(bench, ground, wire, make_other=lambda: _make(bench, models, bench.seed + 1)))
+        yield from _checked(Case(bench, ground, wire, make_other=lambda: _make(bench, others, bench.seed + 1)))
 
 
 CHECKS: tuple[Check, ...] = (
     wire_use_reading.reads_its_own,
+    wire_use_prefix.shows_its_own,
     wire_use_rows.source,
     wire_use_rows.rows,
     wire_use_words.anchors,
     wire_use_words.generates,
-    wire_use_state.learns_and_keeps,  # last: the wire is another one afterwards
+    wire_use_state.learns_and_keeps,  # late: the wire is another one afterwards
+    wire_use_schedule.schedules,  # of the trained wire: its gates are open
 )
 
 
@@ -90,7 +101,7 @@ WIRE_USE = Probe(
     question="Does the wire learn, read its source, stand padding and batching, come back from its file, and generate?",
     scope="pair",
     level=Level.SIMULATED,
-    codes=("WIR01", "WIR05", "WIR08", "WIR09", "WIR10", "WIR11", "WIR12", "WIR14", "WIR15", "WIR16", "WIR19"),
+    codes=("WIR01", "WIR02", "WIR05", "WIR08", "WIR09", "WIR10", "WIR11", "WIR12", "WIR14", "WIR15", "WIR16", "WIR19"),
     needs="torch",
     requires=("wire-twin",),
     moot_after=("CFG08", "CFG10", "TOK01", "EMB01", "WIR01", "WIR03"),

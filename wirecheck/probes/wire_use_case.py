@@ -61,8 +61,11 @@ class Case:
 
     @property
     def models(self) -> tuple[WiredModel, ...]:
-        """Those that a gradient comes back through."""
-        return tuple(one for one in self.steady.models if self.together.of(one.side))
+        """Those that the loss asks something of; all that a gradient comes back through where it asks none."""
+        from wirecheck.wires.alignment import answering
+
+        asked = answering(self.together)
+        return tuple(one for one in self.steady.models if one.side in asked)
 
     @cached_property
     def repeats(self) -> bool:

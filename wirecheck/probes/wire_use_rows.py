@@ -9,7 +9,7 @@ from wirecheck.errors import CannotRun
 from wirecheck.probe import Yielded
 from wirecheck.probes.wire_use_case import Case, letters
 from wirecheck.probes.wiring import figure
-from wirecheck.schema import Finding, Severity
+from wirecheck.schema import Evidence, Finding, Severity
 
 if TYPE_CHECKING:
     from wirecheck.wires.contract import SideName
@@ -26,7 +26,7 @@ _LONGER = "Raise the length the encoder reads above {} bytes, or cut the source 
 
 def rows(case: Case) -> Iterator[Yielded]:
     """WIR08 and WIR09."""
-    from wirecheck.wires.invariance import joined, shares
+    from wirecheck.wires.invariance import in_order, joined, shares
 
     case.must_repeat("whether padding and batching change the loss")
     moved: list[Joined] = []
@@ -37,6 +37,7 @@ def rows(case: Case) -> Iterator[Yielded]:
             raise CannotRun(
                 f"whether padding and batching change the loss: {one.side.upper()} is not handed row by row"
             )
+        among = in_order(alone, among)
         found = [joined(*both, one.side, row) for row, both in enumerate(zip(alone, among, strict=True))]
         moved.append(max(found, key=lambda each: each.difference / each.allowed))
         is_same_length = all(each.alone == each.batched for each in found)
@@ -61,10 +62,7 @@ def rows(case: Case) -> Iterator[Yielded]:
 
 def _unpadded(case: Case, moved: list[Joined]) -> Finding:
     evidence = (
-        case.within(
-            each.difference, each.allowed, of=f": largest difference of a log-probability of {each.side.upper()}"
-        )
-        for each in moved
+        _within(case, each, of=f": largest difference of a log-probability of {each.side.upper()}") for each in moved
     )
     who = letters([each.side for each in moved])
     claim = f"What {who} say{'s' if len(moved) == 1 else ''} of a row is the same alone as among longer rows."
@@ -77,14 +75,12 @@ def _padded(case: Case, each: Joined) -> tuple[Finding, Finding | None]:
 
     name = each.side.upper()
     seen = (
-        case.within(
-            each.difference, each.allowed, of=f": row {each.row}, alone and in the batch, largest difference of {name}"
-        )
+        _within(case, each, of=f": row {each.row + 1}, alone and in the batch, largest difference of {name}")
         if each.alone == each.batched
         else case.ground.saw(
             each.batched,
             each.alone,
-            of=f": positions of row {each.row} that the loss of {name} rests on in the batch, and alone",
+            of=f": positions of row {each.row + 1} that the loss of {name} rests on in the batch, and alone",
         )
     )
     found = {kind: one for kind, one in beside(case.steady, case.samples, each.side).items() if one is not None}
@@ -105,6 +101,14 @@ def _padded(case: Case, each: Joined) -> tuple[Finding, Finding | None]:
     return case.bench.found("WIR08", claim, *evidence), None
 
 
+def _within(case: Case, each: Joined, *, of: str) -> Evidence:
+    from wirecheck.wires.steady import reordered
+
+    steps = f"{reordered(each.dtype)} rounding steps of {str(each.dtype).removeprefix('torch.')}"
+    expected = f"at most {each.allowed:.2g} ({steps} at the largest log-probability)"
+    return case.ground.saw(figure(each.difference), expected, of=of)
+
+
 def _difference(one: Joined) -> float | str:
     return figure(one.difference) if one.alone == one.batched else f"{one.batched} positions in place of {one.alone}"
 
@@ -122,7 +126,8 @@ def _mean(case: Case, side: SideName, found: Shares | None) -> Finding:
     counted, counts = found.share_CB[0].tolist(), found.count_CB[0].tolist()
     by_token, by_row = ([n / sum(counts) for n in counts], [1 / len(counts)] * len(counts))
     expected = f"{_list(by_token)} (every token alike), {_list(by_row)} (every row alike) or 1 each (the sum)"
-    seen = case.ground.saw(_list(counted), expected, of=f": what each row's loss counts for in the batch's, {name}")
+    of = f": what each row's loss counts for in the batch's, {name}, to {found.allowed:.2g} of it"
+    seen = case.ground.saw(_list(counted), expected, of=of)
     if found.mean() is Mean.NEITHER:
         claim = f"The loss of a batch is neither a mean nor the sum of its rows' losses in {name}."
         return case.bench.found("WIR09", claim, seen)

@@ -94,10 +94,15 @@ def _refused(case: Case, failure: StepFailed, claim: str) -> Finding:
     return case.bench.found("WIR10", f"{claim}.", case.ground.saw(failure.message, "no error", of=f": {failure.part}"))
 
 
-def _complete(case: Case, saved: Saved, strays: tuple[str, ...]) -> Iterator[Finding]:
+def stray(case: Case, strays: tuple[str, ...]) -> Iterator[Finding]:
+    """WIR10, where tensors receive a gradient that no module holds."""
     if strays:
         claim = f"{len(strays)} tensors that receive a gradient are in no module, and so in no state: {some(strays)}."
         yield case.bench.found("WIR10", claim, case.ground.saw(len(strays), 0, of=": leaves of the graph in no module"))
+
+
+def _complete(case: Case, saved: Saved, strays: tuple[str, ...]) -> Iterator[Finding]:
+    yield from stray(case, strays)
     if saved.left_out:
         names = saved.left_out
         claim = f"{len(names)} trained tensors are not in the state that the wire saves: {some(names)}."

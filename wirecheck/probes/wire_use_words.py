@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 from wirecheck.errors import CannotRun
 from wirecheck.probe import Yielded
 from wirecheck.probes.wire_use_case import Case, letters
+from wirecheck.probes.wiring import figure
 from wirecheck.schema import Evidence, Finding, Severity
 
 if TYPE_CHECKING:
     from wirecheck.wires.anchors import Joint, Lead
     from wirecheck.wires.contract import SideName, WiredModel
-    from wirecheck.wires.decoding import Context, Decoded
+    from wirecheck.wires.decoding import Context, Decoded, Loop
     from wirecheck.wires.failure import StepFailed
 
 TAIL = 12
@@ -27,7 +28,7 @@ _CONTEXT = "Generate from the sequence that training uses: the same anchor, the 
 def generates(case: Case) -> Iterator[Yielded]:
     """WIR12."""
     from wirecheck.wires.contract import Generates
-    from wirecheck.wires.decoding import by_generate, by_wire, run_loop, stands_alone
+    from wirecheck.wires.decoding import by_generate, by_wire, run_loop
     from wirecheck.wires.failure import StepFailed
 
     case.must_repeat("whether generation from the prefix is sound")
@@ -35,18 +36,19 @@ def generates(case: Case) -> Iterator[Yielded]:
     made: list[tuple[str, Decoded]] = []
     open_questions: list[str] = []
     for one in case.models:
-        contexts = _contexts(case, one.side)
-        if contexts is None:
+        bare = _contexts(case, one.side)
+        if bare is None:
             open_questions.append(f"generation of {one.side.upper()}: its loss rests on nothing that it says")
-        elif not stands_alone(one, contexts[0]):
-            wrong = [] if loop is None else loop.begins_otherwise(one.side, contexts)
-            yield from _bound(case, one, contexts[0], [context.row for context in wrong])
-            if not contexts[0].has_more:
-                open_questions.append(f"generation of {one.side.upper()}: its context by itself does not bring it back")
+            continue
+        contexts = _standing(case, one, bare)
+        if loop is not None and contexts is not None:
+            own = by_wire(one, loop, contexts, case.ends(one.side))
+            made += [("own", decoded) for decoded in own]
+        if contexts is None or contexts[0].around.caches:
+            is_told = contexts is not None and loop is not None and one.side in loop.made
+            untold = () if is_told else _bound(case, one, bare, loop, open_questions)
+            yield from untold
         else:
-            if loop is not None:
-                own = by_wire(one, loop, contexts, case.ends(one.side))
-                made += [("own", decoded) for decoded in own]
             try:
                 made.append(("generate", by_generate(one, contexts[0])))
             except StepFailed as failure:
@@ -68,6 +70,27 @@ def _contexts(case: Case, side: SideName) -> list[Context] | None:
     return [context_of(seen.of(side), spoken, row) for row, (seen, spoken) in rows]
 
 
+def _standing(case: Case, one: WiredModel, bare: list[Context]) -> list[Context] | None:
+    """The contexts from which full forwards bring back what was said in training, by themselves or with what stands
+    around them; None where they do not.
+    """
+    from wirecheck.wires.contract import Batch
+    from wirecheck.wires.decoding import stands_alone, with_surroundings
+
+    if stands_alone(one, bare[0]):
+        return bare
+    said = case.alone_said(one.side) or []
+    rows = zip(bare, case.alone, said, *case.samples, strict=True)
+    found = []
+    for context, seen, spoken, source, answer in rows:
+        call = seen.of(one.side)[int(spoken.call_N[0])]
+        whole = with_surroundings(case.steady, one, Batch((source,), (answer,)), context, call)
+        if whole is None:
+            return None
+        found.append(whole)
+    return found
+
+
 def _refused(case: Case, one: WiredModel, failure: StepFailed) -> Finding:
     kind, name = type(one.model).__name__, one.side.upper()
     claim = f"`generate` of {kind} takes no soft tokens: {name} needs a loop of its own (EMB04)."
@@ -75,15 +98,24 @@ def _refused(case: Case, one: WiredModel, failure: StepFailed) -> Finding:
     return case.bench.found("WIR12", claim, seen, severity=Severity.NOTE)
 
 
-def _bound(case: Case, one: WiredModel, context: Context, wrong: list[int]) -> Iterator[Finding]:
-    """Of a model that is handed more than embeddings: only the first new token can be told."""
-    name = one.side.upper()
+def _bound(
+    case: Case, one: WiredModel, contexts: list[Context], loop: Loop | None, open_questions: list[str]
+) -> Iterator[Finding]:
+    """Of a model whose full forwards are not to be had: only the first new token can be told, and the rest is open."""
+    name, context = one.side.upper(), contexts[0]
+    wrong = [] if loop is None else [each.row for each in loop.begins_otherwise(one.side, contexts)]
+    if not context.has_more:
+        open_questions.append(f"generation of {name}: its context by itself does not bring it back")
+    elif loop is not None and one.side in loop.made:
+        open_questions.append(
+            f"generation of {name}: with the keys and values it is handed, its context does not bring it back"
+        )
     positions = case.ground.saw(len(context.embeds_CD), of=f": positions handed to {name} before the answer")
     if wrong:
         claim = (
             f"The first token that the wire's own loop gives for {name} is not the one that {name} says in training."
         )
-        seen = case.ground.saw(f"row {wrong[0]}", "none", of=f": first row of {name} that begins otherwise")
+        seen = case.ground.saw(f"row {wrong[0] + 1}", "none", of=f": first row of {name} that begins otherwise")
         yield case.bench.found("WIR12", claim, seen, positions, remedy=_CONTEXT)
     elif context.has_more:
         claim = (
@@ -124,11 +156,13 @@ def _differs(case: Case, words: str, wrong: list[Decoded]) -> Finding:
 
 def _figures(case: Case, decoded: Decoded) -> Iterator[Evidence]:
     name = decoded.side.upper()
-    of = f": row {decoded.row} of {name}, {len(decoded.tokens)} new tokens, chosen below the largest log-probability by"
-    yield case.within(decoded.shortfall, decoded.allowed, of=of)
+    expected = f"at most {decoded.allowed:.2g} ({decoded.rounding} at the largest log-probability)"
+    row = f": row {decoded.row + 1} of {name}"
+    of = f"{row}, {len(decoded.tokens)} new tokens, chosen below the largest log-probability by"
+    yield case.ground.saw(figure(decoded.shortfall), expected, of=of)
     if decoded.difference is not None:
-        of = f": row {decoded.row} of {name}, largest difference of a log-probability, cached against full forwards"
-        yield case.within(decoded.difference, decoded.allowed, of=of)
+        of = f"{row}, largest difference of a log-probability, cached against full forwards"
+        yield case.ground.saw(figure(decoded.difference), expected, of=of)
 
 
 # --- WIR14, WIR15 ------------------------------------------------------------------------------------------------
@@ -174,7 +208,10 @@ def _anchor(case: Case, one: WiredModel, lead: Lead) -> Iterator[Finding]:
         case.ground.saw(count, " or ".join(map(str, sorted(allowed))), of=f": BOS tokens before {name}'s answer"),
         case.ground.saw(shown, of=f": what {name} is handed before its answer, soft tokens as …"),
     )
-    if count not in allowed:
+    if count == 1 and allowed == {0}:  # GPT-2, Pythia, Bloom: trained with it between documents
+        claim = f"Before its answer {name} is handed one BOS, which its tokenizer does not put before plain text."
+        yield case.bench.found("WIR14", claim, *seen, severity=Severity.NOTE)
+    elif count not in allowed:
         how = (
             "its tokenizer puts one before plain text" if adds_bos(tok) else "its tokenizer puts none before plain text"
         )

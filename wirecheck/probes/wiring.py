@@ -123,6 +123,12 @@ def in_dtype(models: tuple[WiredModel, WiredModel], dtype: str) -> tuple[WiredMo
     return a, b
 
 
+def copies(models: tuple[WiredModel, WiredModel]) -> tuple[WiredModel, WiredModel]:
+    """The same models once more, for another wire: hooks and parts that the first one adds are not there. For twins."""
+    a, b = (replace(one, model=deepcopy(one.model)) for one in models)
+    return a, b
+
+
 def _copy(model: Any, dtype: str) -> PreTrainedModel:
     import torch
 
@@ -160,11 +166,15 @@ def factory(bench: PairBench) -> Factory:
 
 
 def make(bench: PairBench, models: tuple[WiredModel, WiredModel], *, seed: int | None = None) -> Wire:
-    """The wire between `models`; another start with another `seed`. Raises StepFailed, MemoryError, CannotRun."""
+    """The wire between `models`; another start with another `seed`. Raises StepFailed, MemoryError, CannotRun.
+
+    A factory that draws from torch's own generators draws of that seed too; they are left as they were.
+    """
     from wirecheck.wires.failure import part
+    from wirecheck.wires.watch import seeded
 
     asked = settings(bench) if seed is None else replace(settings(bench), seed=seed)
-    with part("factory"):
+    with seeded(models, asked.seed), part("factory"):
         return factory(bench)(*models, asked)
 
 

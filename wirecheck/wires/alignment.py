@@ -15,8 +15,8 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
-from wirecheck.wires.contract import WiredModel
-from wirecheck.wires.watch import Call, handed_ids
+from wirecheck.wires.contract import SideName, WiredModel
+from wirecheck.wires.watch import Call, Observation, handed_ids
 
 MOST_ENDS = 2
 """Stop tokens one answer may end with, as `<|eot_id|>` and `<|end_of_text|>`; a longer run is padding."""
@@ -169,3 +169,16 @@ def sources_of(rows: Sequence[Tensor], alone: Sequence[Tensor]) -> list[int]:
         if len(soft_MD) and all(one_MD.shape == soft_MD.shape for one_MD in alone):
             found[n] = int(torch.stack([(one_MD - soft_MD).norm() for one_MD in alone]).argmin())
     return found
+
+
+# --- who answers -------------------------------------------------------------------------------------------------
+
+
+def answering(seen: Observation) -> frozenset[SideName]:
+    """The models whose logits the loss asks something of: another one only reads, and hands on what it read.
+
+    Every model that a gradient comes back through where none is asked, as by a loss past the heads.
+    """
+    reached = [call for call in seen.calls if call.with_grad]
+    asked = {call.side for call in reached if any(len(asked.at_N) for asked in call.asked.values())}
+    return frozenset(asked or {call.side for call in reached})

@@ -57,6 +57,8 @@ class Notes:
     alive: list[tuple[Call, Tensor]] = field(default_factory=list)
     again: list[Call] = field(default_factory=list)
     """Those made in a backward pass, where a checkpoint runs its part again: they count where they are asked for."""
+    embedded: list[Tensor] = field(default_factory=list)
+    """What the models' embeddings gave that nothing before it is differentiated for: leaves, once asked for."""
 
     def add(self, call: Call, logits: Tensor) -> None:
         """One forward more, with its logits as they stand in the graph."""
@@ -100,6 +102,7 @@ class Notes:
     def drop(self) -> None:
         """Let go of what was only needed to differentiate."""
         self.alive.clear()
+        self.embedded.clear()
         idle = {id(call) for call in self.again if not call.asked}
         self.calls[:] = [call for call in self.calls if id(call) not in idle]
         if not self.keep_logits:
@@ -131,6 +134,9 @@ class _Ears:
         model: Any = self.one.model  # its getters are not typed
         yield model.register_forward_pre_hook(self._enter)
         yield model.register_forward_hook(self._whole, with_kwargs=True, always_call=True)
+        tables = [module for module in model.modules() if isinstance(module, nn.Embedding)]
+        for table in {*tables, model.get_input_embeddings()}:
+            yield table.register_forward_hook(self._embedded)
         body, head = model.get_decoder(), model.get_output_embeddings()
         if isinstance(body, nn.Module) and body is not model and isinstance(head, nn.Module):
             yield body.register_forward_hook(self._body, with_kwargs=True)
@@ -138,6 +144,10 @@ class _Ears:
 
     def _enter(self, *_: Any) -> None:
         self.depth += 1
+
+    def _embedded(self, _module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
+        if isinstance(output, Tensor) and output.grad_fn is None:
+            self.notes.embedded.append(output)
 
     def _whole(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         self.depth -= 1

@@ -9,8 +9,9 @@ Every check of a wire goes through these few names: nothing else of it is known.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, runtime_checkable
+from weakref import ReferenceType, ref
 
 from torch import Tensor, nn
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 SideName = Literal["a", "b"]
+SIDES: tuple[SideName, ...] = ("a", "b")
 
 
 class Batch(NamedTuple):
@@ -46,6 +48,18 @@ class WiredModel:
     """Layers of the real model; a twin has fewer (`model.config`)."""
     hidden_size: int
     """Width of the real model; a twin is narrower."""
+    _own: Mapping[str, ReferenceType[nn.Parameter]] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Notes which parameters the model has before a factory is given it."""
+        object.__setattr__(self, "_own", {name: ref(p) for name, p in self.model.named_parameters()})
+
+    def own_parameters(self) -> dict[str, nn.Parameter]:
+        """Those the model had before a factory was given it, by their names then: what a wire adds is the wire's.
+
+        A parameter that was taken out of the model and let go is not among them.
+        """
+        return {name: p for name, noted in self._own.items() if (p := noted()) is not None}
 
     @property
     def is_twin(self) -> bool:
@@ -88,7 +102,7 @@ class HasPrefix(Protocol):
     """A wire that can show the soft tokens it makes."""
 
     def prefix(self, batch: Batch) -> Mapping[SideName, Tensor]:
-        """prefix_BMD of each model that gets one, before the cast to that model's dtype."""
+        """prefix_BMD of each model that gets one, before the cast to that model's dtype: what `loss` hands it."""
 
 
 @runtime_checkable
@@ -104,7 +118,10 @@ class Generates(Protocol):
     """A wire with a decoding loop of its own."""
 
     def generate(self, batch: Batch, max_new_tokens: int) -> Mapping[SideName, list[list[int]]]:
-        """New token ids, greedy, row by row, for each model that answers; rows may end early at a stop token."""
+        """New token ids, greedy, row by row, for each model that answers; rows may end early at a stop token.
+
+        Called with the models in eval mode, checkpointing off.
+        """
 
 
 Factory = Callable[[WiredModel, WiredModel, Settings], Wire]

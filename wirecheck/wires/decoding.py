@@ -8,20 +8,22 @@ full         logits of one uncached forward over [context][new tokens]: in a cau
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from wirecheck import zoo
-from wirecheck.wires.contract import Batch, Generates, SideName, WiredModel
+from wirecheck.wires.contract import SIDES, Batch, Generates, SideName, WiredModel
 from wirecheck.wires.failure import StepFailed, part
-from wirecheck.wires.steady import Said, SteadyWire, real_positions, rounding
+from wirecheck.wires.steady import Said, SteadyWire, real_positions
+from wirecheck.wires.surroundings import PLAIN, Surroundings, decoding, surroundings
 from wirecheck.wires.watch import Call, watching
 
+T = TypeVar("T")
 NEW_TOKENS = 4
 """The second is the first that is read from the cache, the third the first that was written to it by hand."""
 
@@ -36,6 +38,8 @@ class Context:
     """What it said there in training, float32."""
     has_more: bool
     """Whether attention is told of positions that no embedding was handed for: keys and values from outside."""
+    around: Surroundings = PLAIN
+    """What else it is handed, as far as it was looked up."""
 
 
 def context_of(calls: Sequence[Call], spoken: Said, row: int) -> Context:
@@ -54,6 +58,22 @@ def context_of(calls: Sequence[Call], spoken: Said, row: int) -> Context:
     )
 
 
+def with_surroundings(
+    steady: SteadyWire, one: WiredModel, batch: Batch, context: Context, call: Call
+) -> Context | None:
+    """The context with what stands around it in training; None where that cannot be had, or does not bring back what
+    the model says there. `batch`: that row alone; `call`: the forward that the context is of.
+    """
+    around = surroundings(steady, one, batch, call)
+    if around is None:
+        return None
+    found = replace(context, around=around)
+    try:
+        return found if stands_alone(one, found) else None
+    except StepFailed:  # a class that takes them in another way than this one: it is not shown
+        return None
+
+
 # --- without a cache ---------------------------------------------------------------------------------------------
 
 
@@ -65,18 +85,19 @@ def full(one: WiredModel, context: Context, tokens: Sequence[int]) -> Tensor:
         ids_1N = torch.tensor([list(tokens)], device=given_1CD.device)
         given_1CD = torch.cat((given_1CD, one.model.get_input_embeddings()(ids_1N).to(given_1CD)), dim=1)
     mask_1S = torch.ones(given_1CD.shape[:2], dtype=torch.long, device=given_1CD.device)
-    with zoo.quiet(), part(f"model {one.side}", embeds=given_1CD):
-        output = one.model(inputs_embeds=given_1CD, attention_mask=mask_1S, use_cache=False)
+    around = context.around
+    with zoo.quiet(), decoding(one), around.entered(given_1CD.device), part(f"model {one.side}", embeds=given_1CD):
+        output = one.model(inputs_embeds=given_1CD, **around.given(mask_1S))
     logits_SV: Tensor = output.logits[0]
     return logits_SV[-len(tokens) - 1 :].float().log_softmax(dim=-1)
 
 
 def stands_alone(one: WiredModel, context: Context) -> bool:
     """Whether the context by itself makes the model say what it said in training: not so where the wire hands it keys
-    and values, or numbers its positions in another way.
+    and values, runs it in another type, or numbers its positions in another way.
     """
     logp_V = full(one, context, ())[0]
-    return float((logp_V - context.logp_V).abs().max()) <= rounding(logp_V)
+    return float((logp_V - context.logp_V).abs().max()) <= context.around.allowed(logp_V)
 
 
 # --- with one ----------------------------------------------------------------------------------------------------
@@ -96,6 +117,8 @@ class Decoded:
     difference: float | None
     """Largest difference of a log-probability on the way; None where the logits were not seen."""
     allowed: float
+    rounding: str
+    """`allowed` in words."""
     ended_early: bool = False
     """Whether the row ends before it was to, and not at a stop token."""
 
@@ -125,7 +148,7 @@ def judged(one: WiredModel, context: Context, tokens: Sequence[int], heard: Sequ
     `heard`: logp_NV, what the model said in that loop; of several that may be it the nearest counts.
     """
     full_NV, N = full(one, context, tokens), len(tokens)
-    allowed = rounding(full_NV)
+    allowed = context.around.allowed(full_NV)
     chosen_N = full_NV[:N].gather(-1, torch.tensor(tokens, dtype=torch.long)[:, None])[:, 0] if N else full_NV[:0, 0]
     short_N = full_NV[:N].amax(dim=-1) - chosen_N
     wrong = (short_N > allowed).nonzero()[:, 0].tolist()
@@ -138,6 +161,7 @@ def judged(one: WiredModel, context: Context, tokens: Sequence[int], heard: Sequ
         shortfall=float(short_N.max()) if N else 0.0,
         difference=min((float((logp_NV - full_NV[:N]).abs().max()) for logp_NV in heard), default=None),
         allowed=allowed,
+        rounding=context.around.rounding,
         ended_early=asked.num_tokens > N and not stopped and int(full_NV[N].argmax()) not in asked.ends,
     )
 
@@ -148,7 +172,13 @@ def by_generate(one: WiredModel, context: Context) -> Decoded:
     model: Any = one.model
     embeds_1CD = context.embeds_CD[None].clone()
     mask_1C = torch.ones(embeds_1CD.shape[:2], dtype=torch.long, device=embeds_1CD.device)
-    with zoo.quiet(), _plain_generation(one) as plain, part(f"generate of {one.side}", embeds=embeds_1CD):
+    with (
+        zoo.quiet(),
+        decoding(one),
+        context.around.entered(embeds_1CD.device),
+        _plain_generation(one) as plain,
+        part(f"generate of {one.side}", embeds=embeds_1CD),
+    ):
         made = model.generate(inputs_embeds=embeds_1CD, attention_mask=mask_1C, generation_config=plain)
         tokens = made.sequences[0].tolist()[-NEW_TOKENS:]
         logp_NV = torch.cat(list(made.logits)).float().log_softmax(dim=-1)
@@ -184,17 +214,38 @@ class Loop:
     def begins_otherwise(self, side: SideName, contexts: Sequence[Context]) -> list[Context]:
         """Rows whose first new token is not what the model says there in training, ties within rounding aside."""
         pairs = [(context, row[0]) for context, row in zip(contexts, self.made.get(side, ()), strict=False) if row]
-        return [c for c, token in pairs if float(c.logp_V.max() - c.logp_V[token]) > rounding(c.logp_V)]
+        return [c for c, token in pairs if float(c.logp_V.max() - c.logp_V[token]) > c.around.allowed(c.logp_V)]
+
+
+def by_side(part_name: str, made: Mapping[Any, T]) -> dict[SideName, T]:
+    """What a wire gives by model, its names looked at. Raises StepFailed where it names other than `a` and `b`."""
+    sides = {side: made[side] for side in SIDES if side in made}
+    others = [str(name) for name in made if name not in sides]
+    if others:
+        raise StepFailed(part_name, f"{', '.join(map(repr, others))} named; the models are 'a' and 'b'")
+    return sides
 
 
 def run_loop(steady: SteadyWire, batch: Batch) -> Loop:
-    """The wire's own decoding of a batch. Raises StepFailed, also where it does not give one row for each text."""
+    """The wire's own decoding of a batch, the models in eval mode.
+
+    Raises StepFailed, also where it names no model, or does not give one row for each text.
+    """
     wire = steady.wire
     assert isinstance(wire, Generates)
-    with steady.steady(), torch.no_grad(), watching(steady.models) as calls, part("generate"):
-        made = {
+    with (
+        steady.steady(),
+        decoding(*steady.models),
+        torch.no_grad(),
+        watching(steady.models) as calls,
+        part("generate"),
+    ):
+        rows_of = {
             side: [[int(i) for i in row] for row in rows] for side, rows in wire.generate(batch, NEW_TOKENS).items()
         }
+    made = by_side("generate", rows_of)
+    if not made:
+        raise StepFailed("generate", "no model is named: give new token ids for 'a' or 'b', or leave `generate` out")
     for side, rows in made.items():
         if len(rows) != len(batch.sources):
             raise StepFailed("generate", f"{len(rows)} rows for {side.upper()}, of {len(batch.sources)} texts")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sysconfig
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from torch import Tensor
 
@@ -37,9 +40,25 @@ def part(name: str, **tensors: Tensor) -> Iterator[None]:
     except Exception as error:
         if out_of_memory(error):
             raise OutOfMemory(f"not enough memory on this machine for {name}: {shortage(error)}") from error
-        limit = machine_limit(error)
+        limit = None if _is_the_wires_import(error) else machine_limit(error)
         if limit is not None:
             raise CannotRun(f"{name}: {limit}") from error
         given = ", ".join(f"{k} {list(t.shape)} {t.dtype} {t.device}".replace("torch.", "") for k, t in tensors.items())
         told = f"{type(error).__name__}: {one_line(error)}"
         raise StepFailed(name, f"{told} (given {given})" if given else told) from error
+
+
+def _is_the_wires_import(error: Exception) -> bool:
+    """Whether what cannot be imported is asked for by the user's own code, and not by a library or by wirecheck."""
+    if not isinstance(error, ImportError):
+        return False
+    files = [Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__)]
+    asking = [file for file in files if "importlib" not in str(file)]  # those frames import for whoever asks
+    return bool(asking) and not _is_a_librarys(asking[-1])
+
+
+def _is_a_librarys(file: Path) -> bool:
+    ours, python = Path(__file__).parent.parent, Path(sysconfig.get_path("stdlib"))
+    return any(home in file.parents for home in (ours, python)) or bool(
+        {"site-packages", "dist-packages"} & {*file.parts}
+    )

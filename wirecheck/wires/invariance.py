@@ -17,14 +17,18 @@ from enum import StrEnum
 import torch
 from torch import Tensor
 
+from wirecheck.wires.alignment import answering
 from wirecheck.wires.contract import Batch, SideName, WiredModel
 from wirecheck.wires.failure import StepFailed
 from wirecheck.wires.samples import TWO_SOURCES
 from wirecheck.wires.steady import Forward, Said, SteadyWire, real_positions, rounding, said
-from wirecheck.wires.watch import Call, Observation, handed_ids
+from wirecheck.wires.watch import Call, handed_ids
 
 SHARE = 1e-3
 """Relative difference of a row's share of the batch's loss from what a mean or a sum would give it."""
+SHARE_STEPS = 4
+"""The same in rounding steps of the logits' type, where those are more: a gradient comes back in that type too, and a
+third of a step is seen."""
 
 
 # --- WIR08: a row alone, and among others ------------------------------------------------------------------------
@@ -43,6 +47,8 @@ class Joined:
     difference: float
     """Largest difference of a log-probability at those positions; infinite where they are not as many."""
     allowed: float
+    dtype: torch.dtype
+    """Of the logits, whose rounding is allowed for."""
 
     @property
     def is_same(self) -> bool:
@@ -52,11 +58,36 @@ class Joined:
 
 def joined(alone: Said, batched: Said, side: SideName, row: int) -> Joined:
     """Compares what is said of a row in two batches."""
-    counts = len(alone.logp_NV), len(batched.logp_NV)
-    difference, allowed = float("inf"), rounding(alone.logp_NV, batched.logp_NV)
+    counts, dtype = (len(alone.logp_NV), len(batched.logp_NV)), _coarser(alone, batched)
+    difference, allowed = float("inf"), rounding(alone.logp_NV, batched.logp_NV, dtype=dtype)
     if counts[0] == counts[1]:
         difference = float((alone.logp_NV - batched.logp_NV).abs().max())
-    return Joined(side=side, row=row, alone=counts[0], batched=counts[1], difference=difference, allowed=allowed)
+    return Joined(
+        side=side, row=row, alone=counts[0], batched=counts[1], difference=difference, allowed=allowed, dtype=dtype
+    )
+
+
+def _coarser(*rows: Said) -> torch.dtype:
+    return max((one.dtype for one in rows), key=lambda dtype: torch.finfo(dtype).eps)
+
+
+def in_order(alone: Sequence[Said], batched: Sequence[Said]) -> list[Said]:
+    """Rows of a batch in the order of those run alone: a wire may sort its rows, by length say.
+
+    A row is another's where it is asked the same tokens, in the same order. Where several are, it is the one of its own
+    number, unless another says the same as the row alone and that one does not. Where some row's tokens are asked of
+    none, as where padding is asked for too, all keep their numbers.
+    """
+    left, found = list(enumerate(batched)), []
+    for row, own in enumerate(alone):
+        asked = [(n, one) for n, one in left if torch.equal(one.token_N, own.token_N)]
+        if not asked:
+            return list(batched[: len(alone)])
+        ranked = sorted((not joined(own, one, "a", row).is_same, n != row, n) for n, one in asked)
+        chosen = ranked[0][-1]
+        found.append(batched[chosen])
+        left = [(n, one) for n, one in left if n != chosen]
+    return found
 
 
 class Beside(StrEnum):
@@ -80,8 +111,8 @@ def beside(steady: SteadyWire, batch: Batch, side: SideName) -> dict[Beside, Joi
     found: dict[Beside, Joined | None] = {}
     for kind, (other_source, other_answer) in kinds.items():
         pair = steady.observe(Batch((source, other_source), (answer, other_answer)))
-        among = said(pair.of(side), 0, 2)
-        found[kind] = None if alone is None or among is None else joined(alone, among, side, 0)
+        among = [one for row in (0, 1) if (one := said(pair.of(side), row, 2)) is not None]
+        found[kind] = joined(alone, in_order((alone,), among)[0], side, 0) if alone and among else None
     return found
 
 
@@ -105,6 +136,8 @@ class Shares:
     """c_r; NaN where the loss rests on no position of that row in that forward."""
     count_CB: Tensor
     """Positions it rests on."""
+    allowed: float = SHARE
+    """Relative difference of a share that rounding may make."""
 
     def mean(self) -> Mean:
         """The rule that all shares follow; the first where several fit, as when all rows are equally long."""
@@ -120,22 +153,21 @@ class Shares:
             case Mean.TOKENS:  # the loss may be a mean over several forwards together, such as one for each token
                 ends = range(call + 1, len(self.share_CB) + 1)
                 return any(
-                    _is(share_B, count_B / count_B.sum())
+                    self._is(share_B, count_B / count_B.sum())
                     for begin in range(call + 1)
                     for end in ends
                     if (count_B := self.count_CB[begin:end].sum(dim=0)).any()
                 )
             case Mean.ROWS:
-                return _is(share_B, torch.full_like(share_B, 1 / B))
+                return self._is(share_B, torch.full_like(share_B, 1 / B))
             case Mean.SUM:
-                return _is(share_B, torch.ones_like(share_B))
+                return self._is(share_B, torch.ones_like(share_B))
             case Mean.NEITHER:
                 return True
 
-
-def _is(share_B: Tensor, expected_B: Tensor) -> bool:
-    asked_B = ~share_B.isnan()
-    return bool(torch.isclose(share_B[asked_B], expected_B[asked_B].to(share_B), rtol=SHARE, atol=0).all())
+    def _is(self, share_B: Tensor, expected_B: Tensor) -> bool:
+        asked_B = ~share_B.isnan()
+        return bool(torch.isclose(share_B[asked_B], expected_B[asked_B].to(share_B), rtol=self.allowed, atol=0).all())
 
 
 def shares(alone: Sequence[Said], batched: Sequence[Said]) -> Shares | None:
@@ -144,17 +176,18 @@ def shares(alone: Sequence[Said], batched: Sequence[Said]) -> Shares | None:
     None where some row's gradient in the batch is no multiple of its own: the loss is no sum over rows.
     """
     C, B = 1 + max(int(one.call_N.max()) for one in batched), len(batched)
+    allowed = max(SHARE, SHARE_STEPS * torch.finfo(_coarser(*alone, *batched)).eps)
     share_CB, count_CB = torch.full((C, B), torch.nan), torch.zeros(C, B)
     for row, (own, among) in enumerate(zip(alone, batched, strict=True)):
         for call in sorted(set(among.call_N.tolist())):
             here_N = among.call_N == call
             own_V, among_V = own.grad_NV[here_N].flatten(), among.grad_NV[here_N].flatten()
             share = (own_V @ among_V) / (own_V @ own_V)
-            if not (among_V - share * own_V).norm() <= 10 * SHARE * among_V.norm():
+            if not (among_V - share * own_V).norm() <= 10 * allowed * among_V.norm():
                 return None
             share_CB[call, row], count_CB[call, row] = share, here_N.sum()
     asked_C = count_CB.any(dim=1)
-    return Shares(share_CB[asked_C], count_CB[asked_C])
+    return Shares(share_CB[asked_C], count_CB[asked_C], allowed)
 
 
 # --- WIR11, WIR16: what of the source reaches the models ---------------------------------------------------------
@@ -176,17 +209,18 @@ class Reached:
 def reached(
     steady: SteadyWire, batch: Batch, forward: Forward, known: Sequence[Reached] = ()
 ) -> tuple[Reached, ...] | None:
-    """Of each model that takes part in the loss of two rows, equal but for the source; `forward` is theirs.
+    """Of each model that is asked something in the loss of two rows, equal but for the source; `forward` is theirs.
 
     `known`: the same of two other sources, so that the table need not be asked again what is a soft token. None where
     rows cannot be told apart. Raises StepFailed.
     """
     only_soft = {one.side for one in known if one.only_soft}
-    seen: Observation | None = None
+    seen = None if known else steady.observe(batch)
+    sides = answering(seen) if seen else {one.side for one in known}
     found: list[Reached] = []
     for one in steady.models:
         calls = forward.of(one.side)
-        if not calls:
+        if not calls or one.side not in sides:
             continue
         if any(len(call.embeds_BSD) != len(batch.sources) for call in calls):
             return None

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from wirecheck.wires.contract import Factory, Settings, Wire, WiredModel
 
 FORM = "package.module:factory"
-_OPTIONAL = ("backward", "prefix", "generate")
+_OPTIONAL = ("backward", "prefix", "uncalibrated", "generate")
 
 
 def check_form(name: str) -> None:

@@ -80,7 +80,7 @@ def _holds(tensors: Mapping[str, Tensor], p: Tensor) -> bool:
 
 
 def _foreign(tensors: Mapping[str, Tensor], models: tuple[WiredModel, WiredModel]) -> list[str]:
-    owned = {p.data_ptr() for one in models for p in one.model.parameters()}
+    owned = {p.data_ptr() for one in models for p in one.own_parameters().values()}
     return [name for name, tensor in tensors.items() if tensor.numel() and tensor.data_ptr() in owned]
 
 

@@ -55,7 +55,7 @@ def inside(module: nn.Module, models: Models) -> list[str]:
 
 
 def _parameters(models: Models) -> Iterator[tuple[str, nn.Parameter]]:
-    return ((f"{one.side}.{name}", p) for one in models for name, p in one.model.named_parameters())
+    return ((f"{one.side}.{name}", p) for one in models for name, p in one.own_parameters().items())
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ cannot keep is nobody's fault.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 MOST_BEFORE = 64
 """Tokens handed before the first one asked for that may belong to the answer."""
+OF_THE_SOURCE = 20
+"""Characters in a row, spaces left out, that a text shares with a source if it is a part of it."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,19 @@ class Line:
     """Whether the answer is there to its end."""
     ends: bool
     """Whether a stop token is asked for."""
+    said: tuple[int, ...] = ()
+    """The tokens asked for, up to the stop token."""
+    num_before: int = 0
+    """Those of them that stand before a whole answer and are text."""
+    before: str = ""
+    """What these decode to."""
+    is_past: bool = False
+    """Whether each stands past the end of what is handed, as in a loss on the first tokens alone."""
+
+    @property
+    def num_asked(self) -> int:
+        """Tokens of the answer and its stop token that are asked for."""
+        return len(self.said) - self.num_before + self.ends
 
 
 @dataclass(frozen=True)
@@ -42,6 +57,10 @@ class Spelling:
     texts: tuple[str, ...]
     """As given, and after a round trip without and with a space before it."""
     ids: list[list[int]]
+
+    def is_in(self, spelt: str) -> bool:
+        """Whether the whole answer is there."""
+        return any(whole in spelt for whole in self.texts)
 
     def begins_with(self, spelt: str, said: list[int]) -> bool:
         """By text; or by ids, where these are a space alone or a part of a character."""
@@ -68,19 +87,40 @@ class Speller:
         before = handed.ids_BS[row, max(0, first - MOST_BEFORE) : first].tolist()
         said, ends = tokens[:stop], stop < len(tokens)
         text = self._read(said)
+        line = Line(row, text, None, is_whole=False, ends=ends, said=tuple(said), is_past=all(s.is_past for s in seen))
         order = sorted(range(len(self.spellings)), key=lambda n: n != row % len(self.spellings))  # its own first
         for ids in (said, *_longer(said, before)):
             spelt = self._read(ids)
             for answer in order:
-                if any(whole in spelt for whole in self.spellings[answer].texts):
-                    return Line(row, text, answer, is_whole=True, ends=ends)
+                if self.spellings[answer].is_in(spelt):
+                    lead = self._before(said, self.spellings[answer])
+                    return replace(line, answer=answer, is_whole=True, num_before=len(lead), before=self._read(lead))
             for answer in order:
                 if self.spellings[answer].begins_with(spelt, ids):
-                    return Line(row, text, answer, is_whole=False, ends=ends)
-        return Line(row, text, None, is_whole=False, ends=ends)
+                    return replace(line, answer=answer)
+        return line
+
+    def _before(self, said: list[int], spelling: Spelling) -> list[int]:
+        """The tokens before the last whole answer among those asked for, from the first to the last that is text."""
+        end = next((k for k in range(len(said), 0, -1) if spelling.is_in(self._read(said[k:]))), 0)
+        texts = [k for k in range(end) if str(self.tokenizer.decode([said[k]], skip_special_tokens=True)).strip()]
+        return said[texts[0] : texts[-1] + 1] if texts else []
+
+    def needed(self, answer: int) -> int:
+        """Tokens of one answer, as the shortest of its spellings has them; without a stop token."""
+        return min(map(len, self.spellings[answer].ids))
 
     def _read(self, tokens: list[int]) -> str:
         return _plain(str(self.tokenizer.decode(tokens, skip_special_tokens=True)).rstrip("\ufffd"))
+
+
+def is_of_a_source(text: str, sources: Sequence[str]) -> bool:
+    """Whether the text holds a part of one of them."""
+    held = "".join(text.split())
+    plain = ["".join(source.split()) for source in sources]
+    return any(
+        one[n : n + OF_THE_SOURCE] in held for one in plain for n in range(max(len(one) - OF_THE_SOURCE, 0) + 1) if one
+    )
 
 
 def _longer(said: list[int], before: list[int]) -> Iterator[list[int]]:

@@ -20,6 +20,9 @@ from wirecheck.wires.watch import Call, Observation, observe, seeded, terms, wat
 REORDERED = 256
 """Rounding steps of float32, at the size of the largest log-probability, that another order of the same sums may cost:
 other rows in the batch, padding and a cache all sum in another order. A few steps are seen."""
+REORDERED_NARROW = 2
+"""The same of bfloat16 and float16, where a wire has an autocast of its own: sums are float32's there and rounded once
+an operation. A sixth of a step is seen in a sound wire of two layers, three and more where padding is read."""
 SAME_LOSS = 1e-5
 """Relative difference of one loss computed in two ways in float32; 1e-6 is seen."""
 
@@ -80,6 +83,13 @@ class Said:
     """int64: the forward each position belongs to, by its number among those of this model."""
     position_N: Tensor
     """int64: the position in what that forward was handed."""
+    dtype: torch.dtype = torch.float32
+    """Of the logits as the model gave them: the narrowest, where forwards differ."""
+
+    @property
+    def token_N(self) -> Tensor:
+        """int64: the token that the loss would have more of: of cross-entropy, the one asked for."""
+        return self.grad_NV.argmin(dim=-1)
 
 
 def said(calls: Sequence[Call], row: int, num_rows: int) -> Said | None:
@@ -88,7 +98,7 @@ def said(calls: Sequence[Call], row: int, num_rows: int) -> Said | None:
     None where no loss rests on any position, or where a forward does not hold the batch's rows one by one, so that none
     of them can be told to be this row.
     """
-    logp, grad, number, position = [], [], [], []
+    logp, grad, number, position, dtypes = [], [], [], [], []
     for n, call in enumerate(calls):
         if call.grad_BSV is None:
             continue
@@ -103,9 +113,11 @@ def said(calls: Sequence[Call], row: int, num_rows: int) -> Said | None:
         grad.append(grad_KV[asked_N].float())
         number.append(torch.full_like(at_N, n))
         position.append(at_N % S)
+        dtypes.append(call.logits_BSV.dtype)
     if not logp or not sum(len(one) for one in logp):
         return None
-    return Said(torch.cat(logp), torch.cat(grad), torch.cat(number), torch.cat(position))
+    narrowest = max(dtypes, key=lambda dtype: torch.finfo(dtype).eps)
+    return Said(torch.cat(logp), torch.cat(grad), torch.cat(number), torch.cat(position), narrowest)
 
 
 def real_positions(call: Call) -> Tensor:
@@ -117,10 +129,15 @@ def real_positions(call: Call) -> Tensor:
     return mask[:, -S:].bool().clone()
 
 
-def rounding(*logp_NV: Tensor) -> float:
-    """What another order of the same sums may make of log-probabilities of this size, in float32."""
+def reordered(dtype: torch.dtype) -> int:
+    """Rounding steps of a floating type that another order of the same sums may cost."""
+    return REORDERED if torch.finfo(dtype).eps <= torch.finfo(torch.float32).eps else REORDERED_NARROW
+
+
+def rounding(*logp_NV: Tensor, dtype: torch.dtype = torch.float32) -> float:
+    """What another order of the same sums may make of log-probabilities of this size, of logits of `dtype`."""
     largest = max((float(one.abs().max()) for one in logp_NV if one.numel()), default=0.0)
-    return REORDERED * torch.finfo(torch.float32).eps * max(largest, 1.0)
+    return reordered(dtype) * torch.finfo(dtype).eps * max(largest, 1.0)
 
 
 def apart(left: Tensor, right: Tensor) -> float:

@@ -8,7 +8,7 @@ defaults.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -50,29 +50,38 @@ class Observation:
 
 
 def observe(
-    wire: Wire, models: tuple[WiredModel, WiredModel], batch: Batch, *, keep_logits: bool = True, seed: int = 0
+    wire: Wire,
+    models: tuple[WiredModel, WiredModel],
+    batch: Batch,
+    *,
+    keep_logits: bool = True,
+    seed: int = 0,
+    own_schedule: bool = True,
 ) -> Observation:
     """Run and differentiate one step from cleared gradients. Raises StepFailed, MemoryError, CannotRun as `part` does.
 
     Gradients are left in the wire's module (and, where the wire does not freeze them, in the models). Dropout and the
     like draw from `seed`; the generators are left as they were. With `keep_logits` false neither logits nor their
-    gradient outlive the step: only what they ask for.
+    gradient outlive the step: only what they ask for. With `own_schedule` false a wire's own `backward` is passed over,
+    and its `loss` is differentiated as any other's.
     """
     module = trained_module(wire)
     for p in (*module.parameters(), *(p for m in models for p in m.model.parameters())):
         p.grad = None
     strays: tuple[str, ...] = ()
     reached: tuple[str, ...] = ()
-    notes = Notes(keep_logits=keep_logits, hooked=isinstance(wire, HasBackward))
+    schedule = wire if own_schedule and isinstance(wire, HasBackward) else None
+    notes = Notes(keep_logits=keep_logits, hooked=schedule is not None)
     with hooked(models, notes), seeded(models, seed), torch.enable_grad():
-        if isinstance(wire, HasBackward):
+        if schedule is not None:
             with part("step"):
-                losses = {name: torch.as_tensor(term) for name, term in dict(wire.backward(batch)).items()}
+                losses = {name: torch.as_tensor(term) for name, term in dict(schedule.backward(batch)).items()}
         else:
             with part("loss"):
                 losses = terms(wire.loss(batch))
             leaves = _leaves(losses)
-            strays, reached = _strays(leaves, module, models), _reached(leaves, models)
+            made = {id(embedded) for embedded in notes.embedded}
+            strays, reached = _strays(leaves, module, models, made), _reached(leaves, models)
             with part("backward"):
                 notes.differentiate(losses)
                 torch.autograd.backward(tuple(losses.values()))
@@ -137,9 +146,15 @@ def _leaves(losses: Mapping[str, Tensor]) -> dict[int, Tensor]:
     return found
 
 
-def _strays(leaves: Mapping[int, Tensor], module: nn.Module, models: tuple[WiredModel, WiredModel]) -> tuple[str, ...]:
-    """Those that belong neither to the wire's module nor to a model."""
-    known = {id(p) for p in module.parameters()} | {id(p) for m in models for p in m.model.parameters()}
+def _strays(
+    leaves: Mapping[int, Tensor], module: nn.Module, models: tuple[WiredModel, WiredModel], made: Collection[int]
+) -> tuple[str, ...]:
+    """Those that belong neither to the wire's module nor to a model, and were not made by a model in this step.
+
+    Gradient checkpointing as the library switches it on makes every embedded text ask for a gradient.
+    """
+    known = {id(p) for p in module.parameters()} | {id(p) for m in models for p in m.own_parameters().values()}
+    known.update(made)
     words = []
     for leaf in (leaf for key, leaf in leaves.items() if key not in known):
         kind = "parameter" if isinstance(leaf, nn.Parameter) else "tensor"
@@ -148,7 +163,7 @@ def _strays(leaves: Mapping[int, Tensor], module: nn.Module, models: tuple[Wired
 
 
 def _reached(leaves: Mapping[int, Tensor], models: tuple[WiredModel, WiredModel]) -> tuple[str, ...]:
-    return tuple(f"{one.side}.{name}" for one in models for name, p in one.model.named_parameters() if id(p) in leaves)
+    return tuple(f"{one.side}.{name}" for one in models for name, p in one.own_parameters().items() if id(p) in leaves)
 
 
 # --- tokens by their vectors -------------------------------------------------------------------------------------
