@@ -46,6 +46,14 @@ def qwen(seed: int = 1) -> Qwen2ForCausalLM:
     return Qwen2ForCausalLM(config).eval().requires_grad_(False)
 
 
+def saved_pair(root: Path) -> dict[str, Path]:
+    """The tiny Llama and the tiny Qwen2, with their tokenizers, in a folder each by side."""
+    for side, model, bos in (("a", llama(), True), ("b", qwen(), False)):
+        model.save_pretrained(root / side)
+        tokenizer(bos=bos).save_pretrained(root / side)
+    return {side: root / side for side in "ab"}
+
+
 def bench(spec: WireSpec = SPEC, train: TrainSpec | None = None, model_a: Any = None, model_b: Any = None) -> PairBench:
     """A pair on the bench: the same tiny models stand in for the twins, the skeletons and the real weights."""
     asked: dict[str, Any] = {"wire": spec, "train": train or TrainSpec(dtype="float32"), "policy": Policy(), "seed": 0}

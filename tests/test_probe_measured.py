@@ -43,11 +43,7 @@ class ToldMeter:
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The tiny Llama and the tiny Qwen2 on disk."""
-    root = tmp_path_factory.mktemp("pair")
-    for side, model, bos in (("a", rigs.llama(), True), ("b", rigs.qwen(), False)):
-        model.save_pretrained(root / side)
-        rigs.tokenizer(bos=bos).save_pretrained(root / side)
-    return {side: root / side for side in "ab"}
+    return rigs.saved_pair(tmp_path_factory.mktemp("pair"))
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from wirecheck.errors import CannotRun
 from wirecheck.limits import within_means
 from wirecheck.probe import ModelBench, PairBench, Probe, Yielded
 from wirecheck.probes import wiring
+from wirecheck.probes.memory_shape import memory_shape
 from wirecheck.schema import (
     Evidence,
     Finding,
@@ -26,15 +27,13 @@ from wirecheck.schema import (
     Policy,
     Severity,
     TrainSpec,
-    strongest,
 )
 from wirecheck.vram.formula import MemoryShape, estimate
-from wirecheck.vram.shape import read_shape
 
 if TYPE_CHECKING:
     import torch
 
-    from wirecheck.wires.contract import SideName, WiredModel
+    from wirecheck.wires.contract import WiredModel
 
 ATTENTIONS = ("sdpa", "eager")
 ODD_LENGTHS = (7, 11)
@@ -247,12 +246,7 @@ def _formula(bench: PairBench, reading: Reading) -> MemoryEstimate:
 
 
 def _sizes(bench: PairBench, one: ModelBench) -> MemoryShape:
-    def known(key: str) -> int | float | str | bool | None:
-        fact = strongest(bench.facts, one.side, key)
-        return None if fact is None else fact.value
-
-    side: SideName = one.side
-    shape = read_shape(side, one.snapshot.read_json("config.json"), one.snapshot.tensors, known, bench.train.dtype)
+    shape = memory_shape(bench, one)
     if isinstance(shape, MemoryShape):
         return shape
     raise CannotRun(f"nothing establishes {', '.join(shape)} of model {one.side}: there is no estimate to compare with")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from wirecheck.errors import CannotRun
 from wirecheck.probe import ModelBench, PairBench, Probe, Yielded
+from wirecheck.probes.memory_shape import memory_shape
 from wirecheck.schema import (
     Evidence,
     Finding,
@@ -14,15 +15,11 @@ from wirecheck.schema import (
     GpuRequest,
     Level,
     MemoryEstimate,
-    Scalar,
     Severity,
     TrainSpec,
-    strongest,
 )
-from wirecheck.snapshot import JsonUnreadable
 from wirecheck.vram.formula import MemoryShape, estimate, lower_bound_bytes
 from wirecheck.vram.gpus import GPUS, Gpu, find
-from wirecheck.vram.shape import read_shape
 from wirecheck.wires import WIRES, pair_count, parameter_count
 
 CONTEXT_BYTES = 600 * 2**20
@@ -101,7 +98,7 @@ def _run_model(bench: ModelBench) -> Iterator[Yielded]:
 def _run(bench: ModelBench | PairBench, models: tuple[ModelBench, ...]) -> Iterator[Yielded]:
     shapes = []
     for model in models:
-        shape = _shape(bench, model)
+        shape = memory_shape(bench, model)
         if isinstance(shape, MemoryShape):
             shapes.append(shape)
         else:
@@ -123,19 +120,6 @@ def _run(bench: ModelBench | PairBench, models: tuple[ModelBench, ...]) -> Itera
             f"the step is not shown to fit on {names}: by the formula it peaks at {gigabytes(made.allocated_bytes)} "
             f"± {made.margin:.0%}{guessed}"
         )
-
-
-def _shape(bench: ModelBench | PairBench, model: ModelBench) -> MemoryShape | tuple[str, ...]:
-    try:
-        config = model.snapshot.read_json("config.json")
-    except JsonUnreadable as error:
-        raise CannotRun(f"{error} (model {model.side})") from None
-
-    def known(key: str) -> Scalar:
-        fact = strongest(bench.facts, model.side, key)
-        return None if fact is None else fact.value
-
-    return read_shape(model.side, config, model.snapshot.tensors, known, bench.train.dtype)
 
 
 def _trainable(bench: ModelBench | PairBench, shapes: list[MemoryShape]) -> int:

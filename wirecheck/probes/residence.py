@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from wirecheck import devices
 from wirecheck.errors import CannotRun
 from wirecheck.probe import ModelBench, PairBench
-from wirecheck.schema import MemoryEstimate, Scalar, TrainSpec, strongest
+from wirecheck.probes.memory_shape import memory_shape
+from wirecheck.schema import MemoryEstimate, TrainSpec
 from wirecheck.vram.formula import MemoryShape, estimate
-from wirecheck.vram.shape import read_shape
 
 if TYPE_CHECKING:
     from wirecheck.schema import WireSpec
@@ -48,14 +48,7 @@ def affordable(bench: PairBench) -> PairBench:
 
 
 def _sizes(bench: PairBench, one: ModelBench) -> MemoryShape | None:
-    def known(key: str) -> Scalar:
-        fact = strongest(bench.facts, one.side, key)
-        return None if fact is None else fact.value
-
-    if not one.snapshot.has("config.json"):
-        return None
-    config = one.snapshot.read_json("config.json")
-    shape = read_shape(one.side, config, one.snapshot.tensors, known, bench.train.dtype)
+    shape = memory_shape(bench, one) if one.snapshot.has("config.json") else None
     return shape if isinstance(shape, MemoryShape) else None
 
 
