@@ -25,7 +25,8 @@ from wirecheck.wires.own import check_form, load_factory
 
 ROOT = Path(__file__).parents[1]
 SHALLOW = ("--depth", "simulated")
-OF_WIRES = [probe for probe in PAIR_PROBES if probe.level == "simulated"]
+OWN = WireSpec(name="package.module:factory")
+OF_WIRES = [probe for probe in PAIR_PROBES if probe.level == "simulated" and probe.asked(OWN, Policy())]
 
 
 def bench(

@@ -8,7 +8,10 @@ from tests.benches import config_folder, model_bench, pair_bench, run, run_short
 from tests.factories import needs_assets, seed_snapshot
 from wirecheck.errors import CannotRun
 from wirecheck.probes.config import CONFIG
-from wirecheck.probes.memory import CONTEXT_BYTES, MEMORY, MEMORY_MODEL, gigabytes
+from wirecheck.probes.memory import CONTEXT_BYTES
+from wirecheck.probes.memory import MEMORY_FORMULA as MEMORY
+from wirecheck.probes.memory import MEMORY_FORMULA_MODEL as MEMORY_MODEL
+from wirecheck.probes.memory_shape import gigabytes
 from wirecheck.schema import GpuRequest, Policy, TrainSpec, WireSpec
 from wirecheck.vram.gpus import GPUS, find
 

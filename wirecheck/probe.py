@@ -38,6 +38,10 @@ if TYPE_CHECKING:
 Yielded = Finding | Fact | MemoryEstimate
 
 
+def _always(_wire: WireSpec, _policy: Policy) -> bool:
+    return True
+
+
 @dataclass(frozen=True, kw_only=True)
 class Probe:
     """One question, the codes that may answer it, and how far the answer reaches."""
@@ -56,6 +60,8 @@ class Probe:
     moot_after: tuple[str, ...] = ()
     """Codes whose block leaves nothing to ask here."""
     run: Callable[..., Iterator[Yielded]]
+    asked: Callable[[WireSpec, Policy], bool] = _always
+    """Whether the question is asked at all: of two probes that answer one question, one is."""
 
 
 @dataclass

@@ -199,7 +199,7 @@ class Check:
         """Every question this check has to answer."""
         sides: tuple[Subject, ...] = ("a",) if self.b is None else ("a", "b")
         of_models = tuple(Expected(p.name, side, p.level) for side in sides for p in self._model_probes)
-        of_pair = () if self.b is None else tuple(Expected(p.name, "pair", p.level) for p in PAIR_PROBES)
+        of_pair = () if self.b is None else tuple(Expected(p.name, "pair", p.level) for p in self._pair_probes)
         return of_models + of_pair
 
     def run(self) -> PairResult:
@@ -264,7 +264,7 @@ class Check:
             b=b,
             facts=self._facts(),
         )
-        for probe in PAIR_PROBES:
+        for probe in self._pair_probes:
             self._one(probe, bench, ("a", "b", "pair"))
 
     def _one(self, probe: Probe, bench: ModelBench | PairBench, subjects: tuple[Subject, ...]) -> None:
@@ -287,7 +287,14 @@ class Check:
 
     @property
     def _model_probes(self) -> tuple[Probe, ...]:
-        return MODEL_PROBES if self.b is not None else MODEL_PROBES + SINGLE_PROBES
+        return self._asked(MODEL_PROBES if self.b is not None else MODEL_PROBES + SINGLE_PROBES)
+
+    @property
+    def _pair_probes(self) -> tuple[Probe, ...]:
+        return self._asked(PAIR_PROBES)
+
+    def _asked(self, probes: tuple[Probe, ...]) -> tuple[Probe, ...]:
+        return tuple(probe for probe in probes if probe.asked(self.request.wire, self.request.policy))
 
     def _facts(self) -> tuple[Fact, ...]:
         return tuple(fact for run in self.runs for fact in run.facts)

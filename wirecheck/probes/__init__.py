@@ -9,7 +9,8 @@ from wirecheck.probes.embeds_use import EMBEDS_USE
 from wirecheck.probes.expectations import EXPECTATIONS
 from wirecheck.probes.meaning import MEANING
 from wirecheck.probes.measured import EMBEDS_DEVICE, STEP_DEVICE
-from wirecheck.probes.memory import MEMORY, MEMORY_MODEL
+from wirecheck.probes.memory import MEMORY_FORMULA, MEMORY_FORMULA_MODEL
+from wirecheck.probes.memory_trace import MEMORY, MEMORY_MODEL
 from wirecheck.probes.pairing import PAIRING
 from wirecheck.probes.skeleton import SKELETON
 from wirecheck.probes.template import TEMPLATE
@@ -34,6 +35,15 @@ MODEL_PROBES: tuple[Probe, ...] = (
     EMBEDS_DEVICE,
     EXPECTATIONS,
 )
-PAIR_PROBES: tuple[Probe, ...] = (PAIRING, WIRE_SIZES, MEMORY, WIRE_TWIN, WIRE_USE, WIRE_WEIGHTS, STEP_DEVICE)
-SINGLE_PROBES: tuple[Probe, ...] = (MEMORY_MODEL,)
+PAIR_PROBES: tuple[Probe, ...] = (
+    PAIRING,
+    WIRE_SIZES,
+    MEMORY_FORMULA,
+    MEMORY,
+    WIRE_TWIN,
+    WIRE_USE,
+    WIRE_WEIGHTS,
+    STEP_DEVICE,
+)
+SINGLE_PROBES: tuple[Probe, ...] = (MEMORY_FORMULA_MODEL, MEMORY_MODEL)
 """Asked of a model checked alone; of a pair, its own probes ask the same of both together."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from wirecheck.errors import CannotRun
 from wirecheck.probe import ModelBench, PairBench, Probe, Yielded
-from wirecheck.probes.memory_shape import memory_shape
+from wirecheck.probes.memory_shape import LARGEST_PARTS, by_formula, gigabytes, memory_shape, trainable
 from wirecheck.schema import (
     Evidence,
     Finding,
@@ -20,11 +20,9 @@ from wirecheck.schema import (
 )
 from wirecheck.vram.formula import MemoryShape, estimate, lower_bound_bytes
 from wirecheck.vram.gpus import GPUS, Gpu, find
-from wirecheck.wires import WIRES, pair_count, parameter_count
 
 CONTEXT_BYTES = 600 * 2**20
 """What the driver's context and loaded kernels take of a GPU, kept free before a step is said to fit."""
-LARGEST_PARTS = 3
 
 
 @dataclass(frozen=True)
@@ -105,7 +103,7 @@ def _run(bench: ModelBench | PairBench, models: tuple[ModelBench, ...]) -> Itera
             yield _no_size(bench, model, shape)
     if len(shapes) < len(models):
         return
-    step = _Step(bench, models, tuple(shapes), _trainable(bench, shapes))
+    step = _Step(bench, models, tuple(shapes), trainable(bench, shapes))
     made = step.estimate()
     placed = [_place(step, made, request) for request in bench.policy.gpus]
     yield MemoryEstimate(**dict(made) | {"fits": tuple(fit for fit, _ in placed)})
@@ -120,15 +118,6 @@ def _run(bench: ModelBench | PairBench, models: tuple[ModelBench, ...]) -> Itera
             f"the step is not shown to fit on {names}: by the formula it peaks at {gigabytes(made.allocated_bytes)} "
             f"± {made.margin:.0%}{guessed}"
         )
-
-
-def _trainable(bench: ModelBench | PairBench, shapes: list[MemoryShape]) -> int:
-    if bench.wire.is_own:
-        return 0  # said in the estimate's assumptions and in its claims
-    if bench.wire.name not in WIRES:
-        raise CannotRun(f"wirecheck ships no wire named {bench.wire.name}")
-    sizes = [shape.hidden_size for shape in shapes]
-    return pair_count(bench.wire, *sizes).total if len(sizes) > 1 else sum(parameter_count(bench.wire, *sizes))
 
 
 def _no_size(bench: ModelBench | PairBench, model: ModelBench, missing: tuple[str, ...]) -> Finding:
@@ -210,18 +199,8 @@ def _needs(made: MemoryEstimate) -> int:
     return int(made.allocated_bytes * (1 + made.margin)) + CONTEXT_BYTES
 
 
-GIGA = 10**9
-
-
-def gigabytes(amount: int) -> str:
-    """`16.1 GB (15.0 GiB)`, or `56.5 MB (53.8 MiB)` below a GB."""
-    if amount < GIGA:
-        return f"{amount / 1e6:.1f} MB ({amount / 2**20:.1f} MiB)"
-    return f"{amount / 1e9:.1f} GB ({amount / 2**30:.1f} GiB)"
-
-
-MEMORY = Probe(
-    name="memory",
+MEMORY_FORMULA = Probe(
+    name="memory-formula",
     question="How much memory does one step of the wire take, and does it fit on the GPUs asked for?",
     scope="pair",
     level=Level.INSPECTED,
@@ -230,10 +209,11 @@ MEMORY = Probe(
     requires=("config",),
     moot_after=("CFG01", "CFG05"),
     run=_run_pair,
+    asked=by_formula,
 )
 
-MEMORY_MODEL = Probe(
-    name="memory",
+MEMORY_FORMULA_MODEL = Probe(
+    name="memory-formula",
     question="How much memory does one step of the wire take with this model alone?",
     scope="model",
     level=Level.INSPECTED,
@@ -242,4 +222,5 @@ MEMORY_MODEL = Probe(
     requires=("config",),
     moot_after=("CFG01", "CFG05"),
     run=_run_model,
+    asked=by_formula,
 )

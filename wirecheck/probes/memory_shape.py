@@ -1,13 +1,18 @@
-"""The sizes of one model that its memory depends on, from its files and from what earlier probes established."""
+"""What both probes of memory share: sizes from files and earlier probes, the formula's estimate, words for bytes."""
 
 from __future__ import annotations
 
 from wirecheck.errors import CannotRun
 from wirecheck.probe import ModelBench, PairBench
-from wirecheck.schema import Scalar, strongest
+from wirecheck.schema import Level, MemoryEstimate, Policy, Scalar, WireSpec, strongest
 from wirecheck.snapshot import JsonUnreadable
-from wirecheck.vram.formula import MemoryShape
+from wirecheck.vram.formula import MemoryShape, estimate
 from wirecheck.vram.shape import read_shape
+from wirecheck.wires import WIRES, pair_count, parameter_count
+from wirecheck.wires.traceable import traceable
+
+LARGEST_PARTS = 3
+"""Parts of the peak that a claim names."""
 
 
 def memory_shape(bench: ModelBench | PairBench, model: ModelBench) -> MemoryShape | tuple[str, ...]:
@@ -25,3 +30,37 @@ def memory_shape(bench: ModelBench | PairBench, model: ModelBench) -> MemoryShap
         return None if fact is None else fact.value
 
     return read_shape(model.side, config, model.snapshot.tensors, known, bench.train.dtype)
+
+
+def estimated(bench: ModelBench | PairBench, models: tuple[ModelBench, ...]) -> MemoryEstimate | None:
+    """The formula's estimate alone; None where sizes are missing."""
+    shapes = [shape for model in models if isinstance(shape := memory_shape(bench, model), MemoryShape)]
+    if len(shapes) < len(models):
+        return None
+    other = shapes[1] if len(shapes) > 1 else None
+    return estimate(shapes[0], other, bench.wire, bench.train, trainable(bench, shapes))
+
+
+def trainable(bench: ModelBench | PairBench, shapes: list[MemoryShape]) -> int:
+    """Scalars that the wire trains; 0 of the user's own. CannotRun where wirecheck ships no such wire."""
+    if bench.wire.is_own:
+        return 0  # said in the estimate's assumptions and in its claims
+    if bench.wire.name not in WIRES:
+        raise CannotRun(f"wirecheck ships no wire named {bench.wire.name}")
+    sizes = [shape.hidden_size for shape in shapes]
+    return pair_count(bench.wire, *sizes).total if len(sizes) > 1 else sum(parameter_count(bench.wire, *sizes))
+
+
+GIGA = 10**9
+
+
+def gigabytes(amount: int) -> str:
+    """`16.1 GB (15.0 GiB)`, or `56.5 MB (53.8 MiB)` below a GB."""
+    if amount < GIGA:
+        return f"{amount / 1e6:.1f} MB ({amount / 2**20:.1f} MiB)"
+    return f"{amount / 1e9:.1f} GB ({amount / 2**30:.1f} GiB)"
+
+
+def by_formula(wire: WireSpec, policy: Policy) -> bool:
+    """Whether the formula is asked: where the step is not traced, because of --depth or of the wire."""
+    return policy.depth.rank < Level.SIMULATED.rank or not traceable(wire)

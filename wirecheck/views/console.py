@@ -9,12 +9,24 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from wirecheck.schema import Crashed, Finding, Outcome, PairResult, ProbeRun, Ran, Severity, Skipped, Subject
+from wirecheck.schema import (
+    Crashed,
+    Finding,
+    MemoryEstimate,
+    Outcome,
+    PairResult,
+    ProbeRun,
+    Ran,
+    Severity,
+    Skipped,
+    Subject,
+)
 from wirecheck.views import story
 from wirecheck.views.words import human_bytes, plural, visible
 
 COLOUR = {Outcome.COMPATIBLE: "green", Outcome.UNPROVEN: "yellow", Outcome.INCOMPATIBLE: "red"}
 TONE = {Severity.BLOCK: "bold red", Severity.WARN: "yellow", Severity.NOTE: "cyan", Severity.OK: "green"}
+SHOWN_PARTS = 6
 TITLE = {Severity.BLOCK: "Blocks", Severity.WARN: "Warnings", Severity.NOTE: "Notes"}
 
 
@@ -54,9 +66,20 @@ def _panel(result: PairResult) -> RenderableType:
     if result.memory:
         peak = human_bytes(result.memory.allocated_bytes)
         lines.append(Text(f"Memory of one step: {peak}, by {result.memory.method}"))
+        lines.append(_parts(result.memory))
         lines.extend(Text(f"  {fit.gpu} x{fit.count}: {fit.outcome}") for fit in result.memory.fits)
     title = Text(str(result.verdict.outcome).upper(), style=f"bold {colour}")
     return Panel(Group(*lines), title=title, title_align="left", border_style=colour, box=box.ROUNDED)
+
+
+def _parts(memory: MemoryEstimate) -> RenderableType:
+    """The largest parts of the peak, each with its bar."""
+    chart = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1))
+    for part in sorted(memory.parts, key=lambda one: -one.bytes)[:SHOWN_PARTS]:
+        size = f"{part.bytes / 2**30:.2f} GiB"
+        bar = Text(story.bar(part.bytes, memory.allocated_bytes), style="blue", overflow="crop", no_wrap=True)
+        chart.add_row(Text(f"  {visible(part.name)}"), Text(size, justify="right"), bar)
+    return chart
 
 
 def _models(result: PairResult) -> RenderableType:

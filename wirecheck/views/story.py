@@ -188,6 +188,16 @@ def short_source(source: str) -> str:
     return _COMMIT.sub("", source)
 
 
+BAR = 24
+"""Characters of the longest bar of a chart in text."""
+
+
+def bar(part: int, whole: int) -> str:
+    """A share as a bar of blocks, to an eighth of a character; empty for less."""
+    eighths = round(8 * BAR * part / whole) if whole else 0
+    return "█" * (eighths // 8) + ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")[eighths % 8]
+
+
 @dataclass(frozen=True)
 class Rung:
     """One rung of the ladder: its probes, those settled, and whether it holds."""
@@ -234,10 +244,10 @@ def not_as_asked(result: PairResult) -> tuple[str, ...]:
     if any(probe.startswith("wire-") for probe in ran):
         said.append(
             f"The wire's step ran on a few short texts; batch {train.batch}, context {train.context} and answer "
-            f"{train.answer} entered the memory formula and the count of positions only."
+            f"{train.answer} entered the memory estimate and the count of positions only."
         )
     if train.grad_checkpointing:
-        said.append("Gradient checkpointing entered the memory formula only; no probe of this version runs it.")
+        said.append("Gradient checkpointing entered the memory estimate; EMB07 asks whether its gradients are right.")
     return tuple(said)
 
 

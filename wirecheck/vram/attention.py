@@ -3,10 +3,9 @@
 B batch   H heads   G key-value heads   Q queries   K keys   D head width
 
 torch's own choice looks at the device of its tensors, and for the meta device says `math`, which keeps the B H Q K
-scores. The rules here are those of torch 2.13's `sdp_utils.cpp`, what is done around a kernel is that of `attention.cpp`;
-on a GPU they have not been measured by wirecheck.
+scores. The rules here are those of torch 2.13's `sdp_utils.cpp`, what is done around a kernel is that of
+`attention.cpp`; on a GPU wirecheck has not measured them.
 """
-# ruff: noqa: N803  # K, D: letters of the legend
 
 from __future__ import annotations
 
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor
 
 Kernel = Literal["cudnn", "flash", "efficient", "math", "cpu"]
@@ -60,7 +59,9 @@ def choose(target: Target, dtype: torch.dtype, head: tuple[int, int], *, masked:
     if not masked and narrow and same and widest <= FLASH_HEAD and target.capability >= (8, 0):
         return "flash"
     aligned = all(width % (ALIGNED if narrow else 4) == 0 for width in head)
-    if aligned and (dtype in (torch.float16, torch.float32) or (dtype is torch.bfloat16 and target.capability >= (8, 0))):
+    if aligned and (
+        dtype in (torch.float16, torch.float32) or (dtype is torch.bfloat16 and target.capability >= (8, 0))
+    ):
         return "efficient"
     return "math"
 
@@ -68,8 +69,9 @@ def choose(target: Target, dtype: torch.dtype, head: tuple[int, int], *, masked:
 def workspace_bytes(op: str, args: tuple[Any, ...]) -> int:
     """What a kernel's backward allocates for itself beside its results, which no dispatch shows.
 
-    flash: Σ dO·O as B H Q and dQ as B Q H D in float32, Q rounded to 128; keys' and values' gradients once per query head
-    where heads share them (`mha_bwd`). efficient: dQ in float32, and Σ dO·O (`kernel_backward.h`, kNeedsAccumGradQ).
+    flash: Σ dO·O as B H Q and dQ as B Q H D in float32, Q rounded to 128; keys' and values' gradients once per query
+    head where heads share them (`mha_bwd`).
+    efficient: dQ in float32, and Σ dO·O (`kernel_backward.h`, kNeedsAccumGradQ).
     """
     if op == "aten::_scaled_dot_product_flash_attention_backward":
         query, key = args[1], args[2]
@@ -93,15 +95,15 @@ def kernels_of(target: Target) -> Iterator[dict[Kernel, int]]:
     """
     before, taken = F.scaled_dot_product_attention, dict[Kernel, int]()
 
-    def attend(
+    def attend(  # noqa: PLR0917  # torch's own signature
         query: Tensor,
         key: Tensor,
         value: Tensor,
         attn_mask: Tensor | None = None,
         dropout_p: float = 0.0,
-        is_causal: bool = False,  # noqa: FBT001, FBT002  # torch's own signature
+        is_causal: bool = False,  # torch's own signature
         scale: float | None = None,
-        enable_gqa: bool = False,  # noqa: FBT001, FBT002
+        enable_gqa: bool = False,
     ) -> Tensor:
         if query.device.type != "meta" or query.dim() != 4:  # noqa: PLR2004  # B H Q D
             return before(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
@@ -112,7 +114,7 @@ def kernels_of(target: Target) -> Iterator[dict[Kernel, int]]:
             return before(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
         return _run(kernel, (query, key, value), _added(attn_mask, query.dtype), dropout_p, is_causal, scale)
 
-    F.scaled_dot_product_attention = attend  # type: ignore[assignment]
+    F.scaled_dot_product_attention = attend
     try:
         yield taken
     finally:
@@ -126,31 +128,36 @@ def _added(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
     return torch.zeros_like(mask, dtype=dtype).masked_fill_(mask.logical_not(), float("-inf"))
 
 
-def _run(
+def _run(  # noqa: PLR0917  # the kernels' own
     kernel: Kernel, qkv: tuple[Tensor, Tensor, Tensor], bias: Tensor | None, dropout: float, causal: bool, scale: Any
 ) -> Tensor:
     query, key, value = qkv
-    aten = torch.ops.aten
+    aten: Any = torch.ops.aten
+    made: Tensor
+    asks = any(one.requires_grad for one in qkv)
     if kernel == "cpu":
-        return aten._scaled_dot_product_flash_attention_for_cpu(
+        made = aten._scaled_dot_product_flash_attention_for_cpu(
             query, key, value, dropout, causal, attn_mask=bias, scale=scale
         )[0]
+        return made
     if kernel == "flash":
         D = query.shape[-1]
         scale = D**-0.5 if scale is None else scale
         padded = [_padded(one) for one in qkv]
-        return aten._scaled_dot_product_flash_attention(*padded, dropout, causal, False, scale=scale)[0][..., :D]
+        made = aten._scaled_dot_product_flash_attention(*padded, dropout, causal, False, scale=scale)[0]
+        return made[..., :D]
     if bias is not None:
         K = bias.shape[-1]
         if kernel == "efficient" and K % ALIGNED:
             bias = F.pad(bias, (0, -K % ALIGNED))[..., :K]
         bias = bias.expand(query.shape[0], query.shape[1], query.shape[2], K)
-    asks = any(one.requires_grad for one in qkv)
     if kernel == "cudnn":
-        return aten._scaled_dot_product_cudnn_attention(
-            query, key, value, bias, asks, dropout, causal, False, scale=scale
-        )[0]
-    return aten._scaled_dot_product_efficient_attention(query, key, value, bias, asks, dropout, causal, scale=scale)[0]
+        run = aten._scaled_dot_product_cudnn_attention
+        made = run(query, key, value, bias, asks, dropout, causal, False, scale=scale)[0]
+    else:
+        run = aten._scaled_dot_product_efficient_attention
+        made = run(query, key, value, bias, asks, dropout, causal, scale=scale)[0]
+    return made
 
 
 def _padded(one: Tensor) -> Tensor:

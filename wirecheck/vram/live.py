@@ -87,11 +87,11 @@ class Peak:
     """The largest blocks alive then."""
 
 
-class Tracer(TorchDispatchMode):
+class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the storages on the meta device while it is entered, and answers for values it can know."""
 
     def __init__(self, target: Target) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.target, self.ledger, self.phase = target, Ledger(), "before the step"
         self._live: dict[int, Block] = {}
         self._refs: dict[int, weakref.ref[Any]] = {}
@@ -142,7 +142,7 @@ class Tracer(TorchDispatchMode):
                 raise known.refuse(func, self._where) from None
             result = torch.utils._pytree.tree_map(_without_data, value)
         self._settle()
-        self._note(func, name, args, result, value)
+        self._note(name, args, result, value)
         if hidden is not None:
             self.ledger.events.append(Event(hidden.number, 0))
         return result
@@ -172,12 +172,14 @@ class Tracer(TorchDispatchMode):
         return self._add(size, "workspaces of kernels", name) if size else None
 
     def _where(self) -> str:
-        frames = [f for f in traceback.extract_stack() if "/torch/" not in f.filename and "wirecheck/vram" not in f.filename]
+        frames = [
+            f for f in traceback.extract_stack() if "/torch/" not in f.filename and "wirecheck/vram" not in f.filename
+        ]
         return f" at {frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}" if frames else ""
 
     # --- births and deaths ---------------------------------------------------------------------------------------
 
-    def _note(self, func: Any, name: str, args: Any, result: Any, value: Any) -> None:
+    def _note(self, name: str, args: Any, result: Any, value: Any) -> None:
         made = [one for one in tree_leaves(result) if isinstance(one, Tensor)]
         values = [one for one in tree_leaves(value) if isinstance(one, Tensor)] if value is not None else []
         for n, tensor in enumerate(made):
@@ -260,5 +262,5 @@ def tracing(tracer: Tracer) -> Iterator[Tracer]:
             yield tracer
         finally:
             tracer._settle()
-            tracer.ledger.kernels.update(taken)
+            tracer.ledger.kernels.update({str(name): count for name, count in taken.items()})
             tracer._refs.clear()

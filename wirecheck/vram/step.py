@@ -1,0 +1,255 @@
+"""The very step, traced: both frozen models at full shape, the wire, its losses and its optimizer, all without data.
+
+B batch   M soft tokens   S positions of a row: M + context + answer   V vocabulary
+
+Two steps are run, since the optimizer's states are there from the second on; the peak is that of both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._device import _device_constructors
+
+from wirecheck import zoo
+from wirecheck.errors import CannotRun
+from wirecheck.limits import one_line
+from wirecheck.schema import TrainSpec, WireSpec
+from wirecheck.vram.attention import Target
+from wirecheck.vram.live import Block, Event, Ledger, Peak, Tracer, tracing
+from wirecheck.wires import WIRES
+from wirecheck.wires.contract import Batch, Settings, SideName, Wire, WiredModel
+from wirecheck.wires.full_step import full_batch, train_once
+from wirecheck.wires.receiver import ANCHOR
+from wirecheck.wires.traceable import traceable
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
+
+STEPS = 2
+MOST_IDS = 1 << 23
+"""Ids and bytes of a batch's texts, which are real numbers on the host while a step is traced."""
+BYTES_PER_TOKEN = 4
+"""Of English text, in the families' tokenizers: how long a teacher's prompt is taken to be."""
+Owner = Literal["a", "b", "wire"]
+
+
+class CannotTrace(CannotRun):
+    """The step cannot be run without data, and why: the operation, or what the class raised."""
+
+
+class SizedTokenizer:
+    """Stands for a tokenizer where only lengths count: anchor and answers come out at the lengths asked for."""
+
+    bos_token_id = None
+    eos_token_id = 0
+
+    def __init__(self, rows: int, context: int) -> None:
+        """`rows`: tokens there are; `context`: tokens of the anchor, one at least."""
+        self.rows, self.context = rows, max(context, 1)
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        """Zeros: `context` for an anchor, one for each word of an answer, one for four bytes of other text."""
+        del add_special_tokens
+        if text.startswith(" "):
+            return [0] * len(text.split())
+        count, rest = (self.context, text.removesuffix(ANCHOR)) if text.endswith(ANCHOR) else (0, text)
+        return [0] * (count + (-(-len(rest.encode()) // BYTES_PER_TOKEN)))
+
+
+class _PairTracer(Tracer):  # type: ignore[no-untyped-call]
+    """Knows whose each block is: a model's, or the wire's."""
+
+    def __init__(self, target: Target, vocabulary: Mapping[str, int]) -> None:
+        super().__init__(target)
+        self.vocabulary, self.inside = vocabulary, cast("Owner | None", None)
+        self._owners: dict[int, Owner] = {}
+
+    def own(self, tensors: list[Tensor], owner: Owner, part: str, *, absent: bool = False) -> list[Block]:
+        """Those tensors are on the device before the step, or (`absent`) belong there and are not there yet."""
+        first = len(self.ledger.blocks)
+        self.hold(tensors, part)
+        blocks = self.ledger.blocks[first:]
+        for block in blocks:
+            self._owners[block.number] = owner
+        if absent:
+            del self.ledger.events[len(self.ledger.events) - len(blocks) :]
+        return blocks
+
+    def _part(self, args: Any, tensor: Tensor) -> str:
+        backward = torch._C._current_graph_task_id() != -1
+        owner = self._owner(args, backward=backward)
+        self._owners[len(self.ledger.blocks)] = owner
+        if owner == "wire":
+            return "gradients of the wire" if backward else "activations of the wire"
+        if self.vocabulary[owner] in tensor.shape[-1:]:
+            return f"logits and loss {owner}"
+        square = tensor.dim() == 4 and tensor.shape[1] == 1 and 1 < tensor.shape[-2] <= tensor.shape[-1]  # noqa: PLR2004
+        if square and not backward:
+            return f"masks {owner}"
+        if not backward:
+            return f"activations {owner}"
+        return f"recomputed {owner}" if torch.is_grad_enabled() else f"gradients {owner}"
+
+    def _owner(self, args: Any, *, backward: bool) -> Owner:
+        """In a model's forward the model; else whose the operands are: in backward the wire's go first."""
+        if self.inside is not None and not backward:
+            return self.inside
+        found = set()
+        for one in torch.utils._pytree.tree_leaves(args):
+            block = self._live.get(one.untyped_storage()._cdata) if isinstance(one, Tensor) else None
+            if block is not None:
+                found.add(self._owners.get(block.number, "wire"))
+        order: tuple[Owner, ...] = ("wire", "a", "b") if backward else ("a", "b", "wire")
+        return next((owner for owner in order if owner in found), "wire")
+
+
+class _Hollow(TorchFunctionMode):
+    """New tensors are on the meta device, but for those made of numbers written down: their values are kept."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """As `torch.device("meta")` does, which drops the values of `torch.tensor([...])` too."""
+        kwargs = kwargs or {}
+        if func in _device_constructors() and func is not torch.tensor and kwargs.get("device") is None:
+            kwargs["device"] = "meta"
+        return func(*args, **kwargs)
+
+
+@dataclass(frozen=True)
+class Traced:
+    """Two steps as they were traced."""
+
+    ledger: Ledger
+    peak: Peak
+    trained: int
+    """Trained scalars."""
+
+
+def trace_step(
+    configs: Mapping[SideName, PretrainedConfig], wire: WireSpec, train: TrainSpec, target: Target, seed: int = 0
+) -> Traced:
+    """The step of one model or of two. Raises CannotTrace.
+
+    With one model the wire has one adapter. `resident` sequential: a model's weights are on the device from its forward
+    on until the other model's begins.
+    """
+    if not traceable(wire):
+        raise CannotTrace(f"the wire {wire.name} is not one that can be traced")
+    if train.batch * max(train.sequence_length(wire), wire.max_bytes) > MOST_IDS:
+        raise CannotTrace(
+            f"{train.batch:,} rows of {train.sequence_length(wire):,} positions are more than it can hold"
+        )
+    if any(zoo.quantization(config) for config in configs.values()):
+        raise CannotTrace("the weights are quantized, and what their kernels keep is not known to the trace")
+    try:
+        with zoo.quiet():
+            return _trace(configs, wire, train, target, seed)
+    except CannotTrace:
+        raise
+    except CannotRun as missing:
+        raise CannotTrace(missing.reason) from missing
+    except Exception as error:  # a class may raise anything on tensors without data
+        raise CannotTrace(f"{type(error).__name__}: {one_line(error)}") from error
+
+
+def _trace(
+    configs: Mapping[SideName, PretrainedConfig], spec: WireSpec, train: TrainSpec, target: Target, seed: int
+) -> Traced:
+    models = {side: _model(side, config, train) for side, config in configs.items()}
+    first = models["a"] if "a" in models else models["b"]
+    other = models.get("b", first)
+    if other is first and spec.name == "resampler":
+        raise CannotTrace("a resampler reads one model for the other, and there is one model only")
+    settings = Settings(wire=spec, train=train, seed=seed)
+    with tracing(Tracer(target)), _Hollow():  # a factory may run a model to learn its scale
+        wire = WIRES[spec.name].factory(first, other, settings)
+    rows = {side: _table(one.model).shape[0] for side, one in models.items()}
+    tracer = _PairTracer(target, cast("dict[str, int]", rows))
+    held: dict[str, list[Block]] = {}
+    for n, (side, one) in enumerate(models.items()):
+        absent = n > 0 and train.resident == "sequential"
+        tensors = [*one.model.parameters(), *one.model.buffers()]
+        held[side] = tracer.own(tensors, side, f"weights {side}", absent=absent)
+    module = wire.module
+    tracer.own([*module.parameters()], "wire", "trained parameters")
+    tracer.own([*module.buffers()], "wire", "activations of the wire")
+    with _noted(tracer, models, held, sequential=train.resident == "sequential"):
+        _run(tracer, wire, full_batch(spec, train), train)
+    trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
+    return Traced(tracer.ledger, tracer.ledger.peak(), trained)
+
+
+def _model(side: SideName, config: PretrainedConfig, train: TrainSpec) -> WiredModel:
+    model = zoo.still(zoo.build(config, device="meta", dtype=getattr(torch, train.dtype)))
+    table = _table(model)
+    text = zoo.text_config(config)
+    return WiredModel(
+        side=side,
+        name=side,
+        model=model,
+        tokenizer=cast("Any", SizedTokenizer(table.shape[0], train.context)),
+        num_layers=int(getattr(text, "num_hidden_layers", 0)),
+        hidden_size=int(table.shape[1]),
+    )
+
+
+def _table(model: PreTrainedModel) -> Tensor:
+    return next(model.get_input_embeddings().parameters())
+
+
+def _run(tracer: _PairTracer, wire: Wire, batch: Batch, train: TrainSpec) -> None:
+    update = _optimizer(wire, train, tracer.target)
+    trained = [p for p in wire.module.parameters() if p.requires_grad]
+    with tracing(tracer):
+        for step in range(STEPS):
+            with tracer.during(f"step {step + 1}"):
+                train_once(wire, batch, update)
+            tracer.rename([p.grad for p in trained if p.grad is not None], "gradients of the wire")
+            states = [x for state in update.state.values() for x in state.values() if isinstance(x, Tensor)]
+            tracer.rename(states, "optimizer states")
+
+
+def _optimizer(wire: Wire, train: TrainSpec, target: Target) -> torch.optim.Optimizer:
+    """As on the device: on CUDA torch updates all tensors at once (`foreach`), which takes memory of its own."""
+    trained = [p for p in wire.module.parameters() if p.requires_grad]
+    kind = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}[train.optimizer]
+    made: torch.optim.Optimizer = kind(trained, lr=train.learning_rate, foreach=target.device == "cuda")
+    return made
+
+
+@contextmanager
+def _noted(
+    tracer: _PairTracer, models: Mapping[SideName, WiredModel], held: Mapping[str, list[Block]], *, sequential: bool
+) -> Iterator[None]:
+    """Whose forward is running; in a sequential step, whose weights are on the device."""
+    there = [next(iter(models))]
+
+    def enter(side: SideName) -> Any:
+        def note(_module: Any, _args: Any) -> None:
+            tracer.inside = side
+            if sequential and there[0] != side:
+                tracer.ledger.events += [Event(block.number, 0) for block in held[there[0]]]
+                tracer.ledger.events += [Event(block.number, block.size) for block in held[side]]
+                there[0] = side
+
+        return note
+
+    def leave(_module: Any, _args: Any, _output: Any) -> None:
+        tracer.inside = None
+
+    handles = [one.model.register_forward_pre_hook(enter(side)) for side, one in models.items()]
+    handles += [one.model.register_forward_hook(leave) for one in models.values()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
