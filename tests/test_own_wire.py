@@ -20,7 +20,7 @@ from wirecheck.errors import CannotRun, UsageError
 from wirecheck.probe import PairBench, Yielded
 from wirecheck.probes import PAIR_PROBES
 from wirecheck.probes.wire import WIRE_TWIN
-from wirecheck.schema import Crashed, Finding, Policy, Ran, Severity, Skipped, TrainSpec
+from wirecheck.schema import Crashed, Finding, Policy, Ran, Severity, Skipped, TrainSpec, WireSpec
 from wirecheck.wires.own import check_form, load_factory
 
 ROOT = Path(__file__).parents[1]

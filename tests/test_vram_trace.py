@@ -50,6 +50,14 @@ def test_flash_backward_takes_memory_of_its_own():
     assert workspace_bytes("aten::add.Tensor", args) == 0
 
 
+@pytest.mark.parametrize(("target", "dtype"), [(AMPERE, BF16), (TURING, FP16), (HOPPER, BF16), (TURING, BF16)])
+def test_heads_that_share_keys_get_their_gradients(target, dtype):
+    query, key = (torch.empty(2, h, 40, 64, dtype=dtype, device="meta", requires_grad=True) for h in (8, 2))
+    with tracing(Tracer(target)):
+        functions.scaled_dot_product_attention(query, key, key, is_causal=True, enable_gqa=True).sum().backward()
+    assert (query.grad.shape, key.grad.shape) == (query.shape, key.shape)
+
+
 def traced(run, target=AMPERE):
     tracer = Tracer(target)
     with tracing(tracer):

@@ -50,7 +50,7 @@ SHARED: dict[str, tuple[Any, Any]] = {
     "answer": _option(int | None, "Answer tokens.", show_default="64"),
     "dtype": _option(str | None, "The frozen models' dtype.", metavar="DTYPE", show_default="bfloat16"),
     "grad_checkpointing": _option(bool, "The models recompute in backward.", False, "--grad-checkpointing"),
-    "gpu": _option(list[str] | None, "GPU the step must fit on. Repeatable.", metavar="NAME[xN]"),
+    "gpu": _option(list[str] | None, "GPU the step must fit on; auto: this machine's. Repeatable.", metavar="NAME[xN]"),
     "strict": _option(bool, "A warning counts as a block.", False, "--strict"),
     "trust_remote_code": _option(bool, "Let code of the model's repository run.", False, "--trust-remote-code"),
     "device": _option(str | None, "Where real weights run: cpu, cuda, mps.", metavar="DEVICE", show_default="auto"),

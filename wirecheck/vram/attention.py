@@ -155,6 +155,9 @@ def _run(  # noqa: PLR0917  # the kernels' own
         run = aten._scaled_dot_product_cudnn_attention
         made = run(query, key, value, bias, asks, dropout, causal, False, scale=scale)[0]
     else:
+        groups = query.shape[1] // key.shape[1]
+        if groups > 1:  # this kernel's gradients are per query head: heads are repeated before it
+            key, value = (one.repeat_interleave(groups, dim=1) for one in (key, value))
         run = aten._scaled_dot_product_efficient_attention
         made = run(query, key, value, bias, asks, dropout, causal, scale=scale)[0]
     return made
