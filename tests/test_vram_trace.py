@@ -8,6 +8,7 @@ from torch.nn import functional as functions
 
 from wirecheck import zoo
 from wirecheck.schema import TrainSpec, WireSpec
+from wirecheck.vram import live
 from wirecheck.vram.attention import Target, choose, workspace_bytes
 from wirecheck.vram.known import ValueRead
 from wirecheck.vram.live import Event, Tracer, tracing
@@ -192,6 +193,12 @@ def test_what_is_not_traced_is_said():
 def test_absurd_sizes_are_refused_at_once(absurd):
     with pytest.raises(CannotTrace, match="more than it can hold"):
         trace_step(PAIR, WIRE, TRAIN.model_copy(update=absurd), AMPERE)
+
+
+def test_a_step_of_too_many_operations_ends(monkeypatch):
+    monkeypatch.setattr(live, "MOST_OPERATIONS", 500)
+    with pytest.raises(CannotTrace, match="more than 500 operations"):
+        trace_step(PAIR, WIRE, TRAIN, AMPERE)
 
 
 def test_lengths_of_the_stand_in_for_a_tokenizer():

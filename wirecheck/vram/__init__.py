@@ -1,1 +1,1 @@
-"""What a training step takes on a GPU: the formula, and the catalogue of GPUs. Torch-free."""
+"""What a training step takes on a GPU: the trace, the allocator, the GPUs; the formula where nothing is traced."""

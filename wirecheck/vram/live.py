@@ -18,10 +18,13 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from wirecheck.errors import CannotRun
 from wirecheck.vram import known
 from wirecheck.vram.attention import Target, kernels_of, workspace_bytes
 
 Part = str
+MOST_OPERATIONS = 1 << 20
+"""Of one trace: a class that loops over positions in Python would go on for minutes."""
 
 
 @dataclass(slots=True, eq=False)
@@ -96,6 +99,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._live: dict[int, Block] = {}
         self._refs: dict[int, weakref.ref[Any]] = {}
         self._owed: tuple[Block, int] | None = None
+        self._operations = 0
 
     # --- what is there before ------------------------------------------------------------------------------------
 
@@ -126,6 +130,9 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Runs the operation, notes what it made, and what is known of its values."""
         kwargs, name = kwargs or {}, func.name()
+        self._operations += 1
+        if self._operations > MOST_OPERATIONS:
+            raise CannotRun(f"the step has more than {MOST_OPERATIONS:,} operations")
         if name == "aten::_local_scalar_dense":
             return self._scalar(func, args[0])
         if name in ("aten::index.Tensor", "aten::index_put_", "aten::index_put", "aten::_unsafe_index.Tensor"):
