@@ -49,6 +49,10 @@ class Need:
     ran_out: bool
     """Whether the allocator finds no room on that GPU although it gives back what it caches."""
 
+    def fits(self, gpu: Gpu) -> bool:
+        """Whether that GPU holds it, at the upper end of the interval."""
+        return self.most <= gpu.usable_bytes and not self.ran_out
+
 
 @dataclass
 class _Step:
@@ -93,12 +97,11 @@ def _need(traced: Traced, gpu: Gpu) -> Need:
     low, high = beside.context_span
     allocated = traced.peak.bytes + beside.workspace_bytes
     spare = int(MARGIN * allocated)
-    reserved = replay(traced.ledger.events).reserved_bytes + beside.workspace_bytes
+    least, most = allocated - spare + low, allocated + spare + high
+    reserved = traced.reserved_bytes + beside.workspace_bytes
     room = gpu.usable_bytes - high - beside.workspace_bytes - spare
-    ran_out = room <= 0 or replay(traced.ledger.events, capacity_bytes=room).ran_out
-    return Need(
-        allocated, reserved, reserved + beside.context_bytes, allocated - spare + low, allocated + spare + high, ran_out
-    )
+    ran_out = most > gpu.usable_bytes or replay(traced.ledger.events, capacity_bytes=room).ran_out
+    return Need(allocated, reserved, reserved + beside.context_bytes, least, most, ran_out)
 
 
 def _run_pair(bench: PairBench) -> Iterator[Yielded]:
@@ -195,7 +198,7 @@ def _peak(step: _Step, made: Traced, need: Need) -> Finding:
     return step.bench.found("MEM03", claim, _evidence(step, need))
 
 
-def on(gpu: Gpu, count: int) -> str:
+def _on(gpu: Gpu, count: int) -> str:
     """`T4`, or `2 x T4`."""
     return gpu.name if count == 1 else f"{count} x {gpu.name}"
 
@@ -203,14 +206,14 @@ def on(gpu: Gpu, count: int) -> str:
 def _place(step: _Step, request: GpuRequest) -> tuple[Fit, Finding]:
     bench, gpu, count = step.bench, find(request.name), request.count
     need, room = step.need(gpu, count), gpu.usable_bytes
-    where = on(gpu, count)
+    where = _on(gpu, count)
     how = ", one model per GPU" if count > 1 and len(step.models) > 1 else ""
     seen = Evidence(
         level=Level.SIMULATED, source=f"catalogue entry {gpu.name} ({gpu.source})", observed=room, expected=need.most
     )
     figures = f"{gigabytes(need.least)} to {gigabytes(need.most)} of {gigabytes(room)}{how}"
     outcome: Outcome
-    if need.most <= room and not need.ran_out:
+    if need.fits(gpu):
         outcome, finding = "fits", bench.ok("MEM01", f"Traced, the step fits on {where}: {figures}.", seen)
     elif need.least > room:
         outcome = "does-not-fit"
@@ -238,14 +241,12 @@ def _ways_out(step: _Step, gpu: Gpu, count: int) -> str:
     for words, changed in ways:
         if changed.get("resident") == "sequential" and (count > 1 or len(step.models) == 1):
             continue
-        need = step.need(gpu, count, changed)
-        if need.most <= gpu.usable_bytes and not need.ran_out:
-            return f"Traced, it fits on {on(gpu, count)} with {words}."
+        if step.need(gpu, count, changed).fits(gpu):
+            return f"Traced, it fits on {_on(gpu, count)} with {words}."
     larger = sorted((g for g in GPUS if g.usable_bytes > gpu.usable_bytes), key=lambda g: g.usable_bytes)
     for one in larger:
-        need = step.need(one, count)
-        if need.most <= one.usable_bytes and not need.ran_out:
-            return f"Traced, it fits on {on(one, count)}; or choose smaller models."
+        if step.need(one, count).fits(one):
+            return f"Traced, it fits on {_on(one, count)}; or choose smaller models."
     return "No GPU of the catalogue holds this step: choose smaller models, or spread each over several GPUs."
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
@@ -21,11 +22,12 @@ from wirecheck import zoo
 from wirecheck.errors import CannotRun
 from wirecheck.limits import one_line
 from wirecheck.schema import TrainSpec, WireSpec
+from wirecheck.vram.allocator import replay
 from wirecheck.vram.attention import Target
 from wirecheck.vram.live import Block, Event, Ledger, Peak, Tracer, tracing
 from wirecheck.wires import WIRES
 from wirecheck.wires.contract import Batch, Settings, SideName, Wire, WiredModel
-from wirecheck.wires.full_step import full_batch, train_once
+from wirecheck.wires.full_step import full_batch, optimizer, train_once
 from wirecheck.wires.receiver import ANCHOR
 from wirecheck.wires.traceable import traceable
 
@@ -133,6 +135,11 @@ class Traced:
     trained: int
     """Trained scalars."""
 
+    @cached_property
+    def reserved_bytes(self) -> int:
+        """What torch's allocator would hold at most, on a device with room enough."""
+        return replay(self.ledger.events).reserved_bytes
+
 
 def trace_step(
     configs: Mapping[SideName, PretrainedConfig], wire: WireSpec, train: TrainSpec, target: Target, seed: int = 0
@@ -207,7 +214,8 @@ def _table(model: PreTrainedModel) -> Tensor:
 
 
 def _run(tracer: _PairTracer, wire: Wire, batch: Batch, train: TrainSpec) -> None:
-    update = _optimizer(wire, train, tracer.target)
+    # On CUDA torch updates all tensors at once, which takes memory of its own; for tensors without data it would not.
+    update = optimizer(wire, train, foreach=tracer.target.device == "cuda")
     trained = [p for p in wire.module.parameters() if p.requires_grad]
     with tracing(tracer):
         for step in range(STEPS):
@@ -216,14 +224,6 @@ def _run(tracer: _PairTracer, wire: Wire, batch: Batch, train: TrainSpec) -> Non
             tracer.rename([p.grad for p in trained if p.grad is not None], "gradients of the wire")
             states = [x for state in update.state.values() for x in state.values() if isinstance(x, Tensor)]
             tracer.rename(states, "optimizer states")
-
-
-def _optimizer(wire: Wire, train: TrainSpec, target: Target) -> torch.optim.Optimizer:
-    """As on the device: on CUDA torch updates all tensors at once (`foreach`), which takes memory of its own."""
-    trained = [p for p in wire.module.parameters() if p.requires_grad]
-    kind = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}[train.optimizer]
-    made: torch.optim.Optimizer = kind(trained, lr=train.learning_rate, foreach=target.device == "cuda")
-    return made
 
 
 @contextmanager

@@ -48,11 +48,11 @@ def full_batch(spec: WireSpec, train: TrainSpec) -> Batch:
     return Batch(tuple(sources), tuple(answers))
 
 
-def optimizer(wire: Wire, train: TrainSpec) -> torch.optim.Optimizer:
-    """Over what the wire trains."""
+def optimizer(wire: Wire, train: TrainSpec, *, foreach: bool | None = None) -> torch.optim.Optimizer:
+    """Over what the wire trains. `foreach`: whether all tensors are updated at once; None is torch's choice here."""
     trained = [p for p in wire.module.parameters() if p.requires_grad]
     kind = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}[train.optimizer]
-    made: torch.optim.Optimizer = kind(trained, lr=train.learning_rate)
+    made: torch.optim.Optimizer = kind(trained, lr=train.learning_rate, foreach=foreach)
     return made
 
 
