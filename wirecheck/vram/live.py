@@ -37,6 +37,8 @@ class Block:
     part: Part
     op: str
     phase: str
+    asked: int
+    """Bytes before rounding."""
 
 
 class Event(NamedTuple):
@@ -176,7 +178,10 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _hidden(self, name: str, args: Any) -> Block | None:
         size = workspace_bytes(name, args) if self.target.device == "cuda" else 0
-        return self._add(size, "workspaces of kernels", name) if size else None
+        if not size:
+            return None
+        rounded = -(-size // self.target.rounding) * self.target.rounding
+        return self._add(rounded, "workspaces of kernels", name, size)
 
     def _where(self) -> str:
         frames = [
@@ -216,16 +221,16 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         rounding = self.target.rounding
         rounded = -(-size // rounding) * rounding
         if reuses is None:
-            block = self._add(rounded, part, op)
+            block = self._add(rounded, part, op, size)
         else:
-            block = Block(len(self.ledger.blocks), rounded, part, op, self.phase)
+            block = Block(len(self.ledger.blocks), rounded, part, op, self.phase, size)
             self.ledger.blocks.append(block)
             self._owed = (block, reuses.number)
         self._live[key] = block
         self._refs[key] = weakref.ref(storage, lambda _: self._died(key))
 
-    def _add(self, size: int, part: Part, op: str) -> Block:
-        block = Block(len(self.ledger.blocks), size, part, op, self.phase)
+    def _add(self, size: int, part: Part, op: str, asked: int) -> Block:
+        block = Block(len(self.ledger.blocks), size, part, op, self.phase, asked)
         self.ledger.blocks.append(block)
         self.ledger.events.append(Event(block.number, size))
         return block
