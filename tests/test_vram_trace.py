@@ -15,6 +15,7 @@ from wirecheck.vram.live import Event, Tracer, tracing
 from wirecheck.vram.step import CannotTrace, SizedTokenizer, trace_step
 from wirecheck.wires.receiver import ANCHOR
 
+CPU = Target(device="cpu")
 AMPERE, TURING, HOPPER = (Target(capability=c) for c in ((8, 0), (7, 5), (9, 0)))
 BF16, FP16, FP32 = torch.bfloat16, torch.float16, torch.float32
 
@@ -92,6 +93,77 @@ def test_gradients_are_added_up_in_place():
     assert tracer.ledger.peak().bytes <= 4 * (4 << 20)
 
 
+def test_gradients_of_what_was_indexed_are_put_in_place():
+    x = torch.empty(1 << 20, device="meta", requires_grad=True)
+    tracer = Tracer(AMPERE)
+    tracer.hold([x], "x")
+    with tracing(tracer):
+        x[torch.arange(4)].sum().backward()
+    assert tracer.ledger.peak().bytes < (8 << 20) + (1 << 12)
+
+
+# --- what a device's kernels do otherwise than the CPU's ---------------------------------------------------------
+
+N = 1 << 20
+
+
+def of_op(ledger, op: str, part: str | None = None) -> list[int]:
+    return [one.asked for one in ledger.blocks if one.op == op and part in (None, one.part)]
+
+
+@pytest.mark.parametrize(
+    ("target", "dtype", "converted", "gradient"),
+    [(TURING, FP16, [], 2 * N), (AMPERE, BF16, [4 * N], 4 * N), (CPU, FP16, [4 * N], 4 * N)],
+)
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+def test_softmax_in_float32_converts_half_within_its_kernel_on_cuda(name, target, dtype, converted, gradient):
+    scores = torch.empty(N // 1024, 1024, dtype=dtype, device="meta", requires_grad=True)
+    ledger, _ = traced(lambda: getattr(functions, name)(scores, dim=-1, dtype=FP32).sum().backward(), target)
+    asked = [one.asked for one in ledger.blocks]
+    assert asked[: len(converted) + 1] == [*converted, 4 * N]
+    assert of_op(ledger, f"aten::_{name}") == [4 * N]
+    assert of_op(ledger, f"aten::_{name}_backward_data", "gradients") == [gradient]
+    hidden = [4 * N] if name == "softmax" and target is not CPU else []
+    assert of_op(ledger, f"aten::_{name}_backward_data", "workspaces of kernels") == hidden
+
+
+def test_softmax_backward_holds_a_product_beside_its_operands_and_result():
+    """The float16 scores' 2 N bytes: output, gradient and product in float32, twice that each, and the result."""
+    scores = torch.empty(N // 1024, 1024, dtype=FP16, device="meta", requires_grad=True)
+    ledger, _ = traced(lambda: functions.softmax(scores, dim=-1, dtype=FP32).half().sum().backward(), TURING)
+    peak = ledger.peak()
+    assert peak.op == "aten::_softmax_backward_data"
+    assert 0 <= peak.bytes - (4 + 4 + 4 + 2) * N < 1 << 14
+
+
+@pytest.mark.parametrize(("target", "mask"), [(AMPERE, N), (CPU, 2 * N)])
+def test_what_dropout_keeps(target, mask):
+    x = torch.empty(N, dtype=FP16, device="meta", requires_grad=True)
+    ledger, kept = traced(lambda: functions.dropout(x, p=0.1, training=True), target)
+    assert kept.requires_grad
+    assert sum(one.asked for one in ledger.blocks if one.number in alive(ledger)) == 2 * N + mask
+
+
+def alive(ledger) -> set[int]:
+    left = set()
+    for event in ledger.events:
+        (left.add if event.bytes else left.discard)(event.block)
+    return left
+
+
+@pytest.mark.parametrize("given", [{"p": 0.0}, {"p": 0.1, "training": False}])
+def test_dropout_that_drops_nothing_is_no_operation(given):
+    x = torch.empty(8, dtype=FP16, device="meta", requires_grad=True)
+    ledger, _ = traced(lambda: functions.dropout(x, **given))
+    assert not ledger.blocks
+
+
+def test_operands_are_converted_first_on_the_cpu_alone():
+    narrow, wide = (torch.empty(N, dtype=dtype, device="meta") for dtype in (BF16, FP32))
+    assert traced(lambda: narrow * wide, CPU)[0].peak().bytes == 4 * N + 4 * N
+    assert traced(lambda: narrow * wide, AMPERE)[0].peak().bytes == 4 * N
+
+
 def test_values_written_down_are_known():
     def run():
         mask = torch.tensor([[1, 1, 0], [1, 1, 1]]).to("meta")
@@ -118,10 +190,12 @@ def test_a_value_nobody_knows_ends_the_trace():
         traced(lambda: torch.empty(3, device="meta").sum().item())
 
 
-def test_attention_is_as_before_afterwards():
-    before = functions.scaled_dot_product_attention
-    traced(lambda: None)
-    assert functions.scaled_dot_product_attention is before
+@pytest.mark.parametrize("name", ["scaled_dot_product_attention", "softmax", "log_softmax", "dropout"])
+def test_functions_are_as_before_afterwards(name):
+    before = getattr(functions, name)
+    _, within = traced(lambda: getattr(functions, name))
+    assert within is not before
+    assert getattr(functions, name) is before
 
 
 # --- the step of a pair ------------------------------------------------------------------------------------------

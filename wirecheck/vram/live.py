@@ -19,8 +19,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from wirecheck.errors import CannotRun
-from wirecheck.vram import known
-from wirecheck.vram.attention import Target, kernels_of, workspace_bytes
+from wirecheck.vram import known, remembered
+from wirecheck.vram.attention import Target, kernels_of
+from wirecheck.vram.kernels import fused, hidden_bytes
 
 Part = str
 MOST_OPERATIONS = 1 << 20
@@ -142,18 +143,24 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         back = self._leaving(func, name, args, kwargs)
         if back is not None:
             return back
-        hidden = self._hidden(name, args)
         value = known.compute(func, args, kwargs)
         try:
-            result = _grouped(func, args, kwargs) if name == "aten::_grouped_mm" else func(*args, **kwargs)
+            result = (
+                _grouped(func, args, kwargs) if name == "aten::_grouped_mm" else remembered.call(func, args, kwargs)
+            )
         except NotImplementedError:
             if value is None:
                 raise known.refuse(func, self._where) from None
             result = torch.utils._pytree.tree_map(_without_data, value)
         self._settle()
-        self._note(name, args, result, value)
-        if hidden is not None:
-            self.ledger.events.append(Event(hidden.number, 0))
+        hidden = self._hidden(name, args)
+        if self.target.device == "cuda":  # whose kernels are handed their results
+            self._note(name, args, result, value)
+            self.ledger.events += hidden
+        else:  # the CPU converts operands first
+            self.ledger.events += hidden[:1]
+            self._note(name, args, result, value)
+            self.ledger.events += hidden[1:]
         return result
 
     def _scalar(self, func: Any, tensor: Tensor) -> Any:
@@ -176,12 +183,13 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         dtype: torch.dtype = kwargs.get("dtype") or value.dtype
         return value.detach().clone().to(dtype)
 
-    def _hidden(self, name: str, args: Any) -> Block | None:
-        size = workspace_bytes(name, args) if self.target.device == "cuda" else 0
-        if not size:
-            return None
-        rounded = -(-size // self.target.rounding) * self.target.rounding
-        return self._add(rounded, "workspaces of kernels", name, size)
+    def _hidden(self, name: str, args: Any) -> list[Event]:
+        """Birth and death of what the operation holds while it runs, if anything."""
+        asked = hidden_bytes(self.target, name, args)
+        if not asked:
+            return []
+        block = self._block(asked, "workspaces of kernels", name)
+        return [Event(block.number, block.size), Event(block.number, 0)]
 
     def _where(self) -> str:
         frames = [
@@ -202,11 +210,17 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self._born(tensor, self._part(args, tensor), name, reuses=self._accumulates(name, args, tensor))
 
     def _accumulates(self, name: str, args: Any, tensor: Tensor) -> Block | None:
-        """The operand whose place the sum takes: autograd adds up gradients in place, but not under a mode."""
-        if name != "aten::add.Tensor" or torch.is_grad_enabled() or torch._C._current_graph_task_id() == -1:
+        """The operand whose place the result takes: autograd adds up gradients in place, but not under a mode.
+
+        So it does for what was indexed, whose gradients are put into zeros (`index_backward`).
+        """
+        if torch.is_grad_enabled() or torch._C._current_graph_task_id() == -1:
             return None
-        same = [a for a in args[:2] if isinstance(a, Tensor) and a.shape == tensor.shape and a.dtype is tensor.dtype]
-        return self._live.get(same[0].untyped_storage()._cdata) if len(same) == 2 else None  # noqa: PLR2004  # both
+        if name not in ("aten::add.Tensor", "aten::index_put"):
+            return None
+        operands = args[:2] if name == "aten::add.Tensor" else args[:1]
+        same = [a for a in operands if isinstance(a, Tensor) and a.shape == tensor.shape and a.dtype is tensor.dtype]
+        return self._live.get(same[0].untyped_storage()._cdata) if len(same) == len(operands) else None
 
     def _part(self, args: Any, tensor: Tensor) -> Part:
         """The part a new block belongs to; a subclass knows the models."""
@@ -215,24 +229,21 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _born(self, tensor: Tensor, part: Part, op: str, *, reuses: Block | None = None) -> None:
         storage = tensor.untyped_storage()
-        key, size = storage._cdata, storage.nbytes()
-        if key in self._live or not size:
+        key, asked = storage._cdata, storage.nbytes()
+        if key in self._live or not asked:
             return
-        rounding = self.target.rounding
-        rounded = -(-size // rounding) * rounding
+        block = self._block(asked, part, op)
         if reuses is None:
-            block = self._add(rounded, part, op, size)
+            self.ledger.events.append(Event(block.number, block.size))
         else:
-            block = Block(len(self.ledger.blocks), rounded, part, op, self.phase, size)
-            self.ledger.blocks.append(block)
             self._owed = (block, reuses.number)
         self._live[key] = block
         self._refs[key] = weakref.ref(storage, lambda _: self._died(key))
 
-    def _add(self, size: int, part: Part, op: str, asked: int) -> Block:
-        block = Block(len(self.ledger.blocks), size, part, op, self.phase, asked)
+    def _block(self, asked: int, part: Part, op: str) -> Block:
+        rounding = self.target.rounding
+        block = Block(len(self.ledger.blocks), -(-asked // rounding) * rounding, part, op, self.phase, asked)
         self.ledger.blocks.append(block)
-        self.ledger.events.append(Event(block.number, size))
         return block
 
     def _died(self, key: int) -> None:
@@ -266,9 +277,10 @@ def _without_data(one: Any) -> Any:
 
 @contextmanager
 def tracing(tracer: Tracer) -> Iterator[Tracer]:
-    """The tracer entered, attention running the target's kernels; what still lives afterwards stays alive."""
+    """The tracer entered, functions running the target's kernels; what still lives afterwards stays alive."""
     with ExitStack() as stack:
         taken = stack.enter_context(kernels_of(tracer.target))
+        stack.enter_context(fused(tracer.target))
         stack.enter_context(tracer)
         try:
             yield tracer

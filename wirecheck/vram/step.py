@@ -8,8 +8,9 @@ Two steps are run, since the optimizer's states are there from the second on; th
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
+from copy import deepcopy
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -25,6 +26,8 @@ from wirecheck.schema import TrainSpec, WireSpec
 from wirecheck.vram.allocator import replay
 from wirecheck.vram.attention import Target
 from wirecheck.vram.live import Block, Event, Ledger, Peak, Tracer, tracing
+from wirecheck.vram.split import CannotPlace, DeviceMap, Numbered, PlacedTracer, Spread, device_maps, spread
+from wirecheck.vram.thin import make_thin
 from wirecheck.wires import WIRES
 from wirecheck.wires.contract import Batch, Settings, SideName, Wire, WiredModel
 from wirecheck.wires.full_step import full_batch, optimizer, train_once
@@ -115,6 +118,10 @@ class _PairTracer(Tracer):  # type: ignore[no-untyped-call]
         return next((owner for owner in order if owner in found), "wire")
 
 
+class _SplitTracer(PlacedTracer, _PairTracer):  # type: ignore[no-untyped-call]
+    """Knows whose each block is, and which GPU it is on."""
+
+
 class _Hollow(TorchFunctionMode):
     """New tensors are on the meta device, but for those made of numbers written down: their values are kept."""
 
@@ -134,6 +141,10 @@ class Traced:
     peak: Peak
     trained: int
     """Trained scalars."""
+    maps: Mapping[SideName, DeviceMap] = field(default_factory=dict)
+    """Where the models are split: which GPU each part of them is on."""
+    gpus: tuple[Traced, ...] = ()
+    """Where the models are split: what happened on each GPU."""
 
     @cached_property
     def reserved_bytes(self) -> int:
@@ -141,13 +152,34 @@ class Traced:
         return replay(self.ledger.events).reserved_bytes
 
 
-def trace_step(
-    configs: Mapping[SideName, PretrainedConfig], wire: WireSpec, train: TrainSpec, target: Target, seed: int = 0
+@dataclass(frozen=True)
+class Extent:
+    """How much of the step is traced: all of it, unless many traces of one step are wanted soon."""
+
+    thin: bool = False
+    """Of layers alike in kind only the first are there: what a layer allocates is seen, not how often."""
+    warm: bool = False
+    """The second step alone, the optimizer's states being there before it."""
+
+
+WHOLE = Extent()
+
+
+def trace_step(  # noqa: PLR0917  # what a step is of
+    configs: Mapping[SideName, PretrainedConfig],
+    wire: WireSpec,
+    train: TrainSpec,
+    target: Target,
+    seed: int = 0,
+    extent: Extent = WHOLE,
+    *,
+    over: Spread | None = None,
 ) -> Traced:
     """The step of one model or of two. Raises CannotTrace.
 
     With one model the wire has one adapter. `resident` sequential: a model's weights are on the device from its forward
-    on until the other model's begins.
+    on until the other model's begins. `over`: each model is split over several GPUs, the wire is on the first;
+    CannotPlace where the library does not split them so.
     """
     if not traceable(wire):
         raise CannotTrace(f"the wire {wire.name} is not one that can be traced")
@@ -159,8 +191,8 @@ def trace_step(
         raise CannotTrace("the weights are quantized, and what their kernels keep is not known to the trace")
     try:
         with zoo.quiet():
-            return _trace(configs, wire, train, target, seed)
-    except CannotTrace:
+            return _trace(configs, Settings(wire=wire, train=train, seed=seed), target, extent, over)
+    except (CannotTrace, CannotPlace):
         raise
     except CannotRun as missing:
         raise CannotTrace(missing.reason) from missing
@@ -169,36 +201,48 @@ def trace_step(
 
 
 def _trace(
-    configs: Mapping[SideName, PretrainedConfig], spec: WireSpec, train: TrainSpec, target: Target, seed: int
+    configs: Mapping[SideName, PretrainedConfig],
+    settings: Settings,
+    target: Target,
+    extent: Extent,
+    over: Spread | None,
 ) -> Traced:
-    models = {side: _model(side, config, train) for side, config in configs.items()}
+    spec, train = settings.wire, settings.train
+    models = {side: _model(side, config, train, thin=extent.thin) for side, config in configs.items()}
     first = models["a"] if "a" in models else models["b"]
     other = models.get("b", first)
     if other is first and spec.name == "resampler":
         raise CannotTrace("a resampler reads one model for the other, and there is one model only")
-    settings = Settings(wire=spec, train=train, seed=seed)
+    apart = train.resident == "sequential"
+    maps = {} if over is None else device_maps({side: one.model for side, one in models.items()}, over, apart=apart)
     with tracing(Tracer(target)), _Hollow():  # a factory may run a model to learn its scale
         wire = WIRES[spec.name].factory(first, other, settings)
-    rows = {side: _table(one.model).shape[0] for side, one in models.items()}
-    tracer = _PairTracer(target, cast("dict[str, int]", rows))
+    rows = cast("dict[str, int]", {side: _table(one.model).shape[0] for side, one in models.items()})
+    tracer = (_SplitTracer if over else _PairTracer)(target, rows)
     held: dict[str, list[Block]] = {}
     for n, (side, one) in enumerate(models.items()):
-        absent = n > 0 and train.resident == "sequential"
         tensors = [*one.model.parameters(), *one.model.buffers()]
-        held[side] = tracer.own(tensors, side, f"weights {side}", absent=absent)
+        held[side] = tracer.own(tensors, side, f"weights {side}", absent=n > 0 and apart)
+        if isinstance(tracer, _SplitTracer):
+            spread(one.model, maps[side], tracer)
     module = wire.module
     tracer.own([*module.parameters()], "wire", "trained parameters")
     tracer.own([*module.buffers()], "wire", "activations of the wire")
-    with _noted(tracer, models, held, sequential=train.resident == "sequential"):
-        _run(tracer, wire, full_batch(spec, train), train)
+    numbered = Numbered(tracer) if isinstance(tracer, _SplitTracer) else nullcontext()
+    with numbered, _noted(tracer, models, held, sequential=apart):
+        _run(tracer, wire, full_batch(spec, train), train, warm=extent.warm)
     trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
-    return Traced(tracer.ledger, tracer.ledger.peak(), trained)
+    gpus = tracer.by_gpu(over.count) if isinstance(tracer, _SplitTracer) and over else ()
+    each = tuple(Traced(one, one.peak(), trained if n == 0 else 0) for n, one in enumerate(gpus))
+    return Traced(tracer.ledger, tracer.ledger.peak(), trained, maps, each)
 
 
-def _model(side: SideName, config: PretrainedConfig, train: TrainSpec) -> WiredModel:
-    model = zoo.still(zoo.build(config, device="meta", dtype=getattr(torch, train.dtype)))
+def _model(side: SideName, config: PretrainedConfig, train: TrainSpec, *, thin: bool) -> WiredModel:
+    model = zoo.still(zoo.build(deepcopy(config) if thin else config, device="meta", dtype=getattr(torch, train.dtype)))
+    if thin:
+        make_thin(model)
     table = _table(model)
-    text = zoo.text_config(config)
+    text = zoo.text_config(model.config)
     return WiredModel(
         side=side,
         name=side,
@@ -213,12 +257,19 @@ def _table(model: PreTrainedModel) -> Tensor:
     return next(model.get_input_embeddings().parameters())
 
 
-def _run(tracer: _PairTracer, wire: Wire, batch: Batch, train: TrainSpec) -> None:
+def _run(tracer: _PairTracer, wire: Wire, batch: Batch, train: TrainSpec, *, warm: bool) -> None:
     # On CUDA torch updates all tensors at once, which takes memory of its own; for tensors without data it would not.
     update = optimizer(wire, train, foreach=tracer.target.device == "cuda")
     trained = [p for p in wire.module.parameters() if p.requires_grad]
+    if warm:
+        with tracing(Tracer(tracer.target)), _Hollow():
+            for p in trained:
+                p.grad = torch.zeros_like(p)
+            update.step()
+        tracer.own([x for state in update.state.values() for x in state.values()], "wire", "optimizer states")
+        tracer.own([p.grad for p in trained if p.grad is not None], "wire", "gradients of the wire")
     with tracing(tracer):
-        for step in range(STEPS):
+        for step in range(STEPS - 1 if warm else 0, STEPS):
             with tracer.during(f"step {step + 1}"):
                 train_once(wire, batch, update)
             tracer.rename([p.grad for p in trained if p.grad is not None], "gradients of the wire")
