@@ -7,11 +7,11 @@ import pytest
 from tests.benches import model_bench, pair_bench, run
 from tests.factories import needs_assets, seed_snapshot
 from wirecheck.errors import CannotRun
-from wirecheck.probes import memory_trace
 from wirecheck.probes.config import CONFIG
 from wirecheck.probes.memory import MEMORY_FORMULA
 from wirecheck.probes.memory_trace import MEMORY, MEMORY_MODEL
 from wirecheck.schema import GpuRequest, Level, Policy, TrainSpec, WireSpec
+from wirecheck.vram import plan
 from wirecheck.vram.gpus import find
 
 LLAMA, QWEN = "meta-llama__Llama-3.2-1B-Instruct", "Qwen__Qwen2.5-1.5B-Instruct"
@@ -21,6 +21,13 @@ LLAMA, QWEN = "meta-llama__Llama-3.2-1B-Instruct", "Qwen__Qwen2.5-1.5B-Instruct"
 def seeds(tmp_path_factory):
     place = tmp_path_factory.mktemp("seeds")
     return {name: seed_snapshot(name, place) for name in (LLAMA, QWEN)}
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    place = tmp_path_factory.mktemp("large")
+    names = {LLAMA: "meta-llama__Llama-3.1-8B-Instruct", QWEN: "Qwen__Qwen2.5-7B-Instruct"}
+    return {name: seed_snapshot(real, place) for name, real in names.items()}
 
 
 def benches(seeds, *gpus: GpuRequest, **train):
@@ -62,12 +69,44 @@ def test_two_gpus_hold_one_model_each(seeds):
     output = run(MEMORY, benches(seeds, one, two, batch=2))
     first, second = output.estimates[0].fits
     assert second.free_bytes > first.free_bytes
+    assert "the step fits on 2 x T4, one model per GPU: GPU 0 " in output.findings[-1].claim
+    assert " GB, of 15.6 GB (14.6 GiB) each." in output.findings[-1].claim
+
+
+@needs_assets
+def test_models_are_split_where_one_gpu_does_not_hold_one(large):
+    output = run(MEMORY, benches(large, GpuRequest(name="L4", count=3)))
+    (fit,) = output.estimates[0].fits
+    assert (fit.outcome, fit.free_bytes > 0) == ("fits", True)
+    claim = output.claim("MEM01")
+    assert 'the step fits on 3 x L4, each model split over 3 by device_map="auto": GPU 0 ' in claim
+    assert all(f"GPU {n} " in claim for n in range(3))
+    assert any("accelerate's hooks" in sentence for sentence in output.estimates[0].assumptions)
+
+
+@needs_assets
+def test_mem01_names_every_placement_that_was_tried(large):
+    output = run(MEMORY, benches(large, GpuRequest(name="T4", count=2)))
+    assert output.severity("MEM01") == "block"
+    claim, (finding,) = output.claim("MEM01"), output.of("MEM01")
+    assert "does not fit on 2 x T4: one model per GPU: GPU 0 " in claim
+    assert 'each model split over 2 by device_map="auto": the step takes ' in claim
+    assert finding.remedy.startswith("Traced, it fits on 4 x T4, each model split over 4 by a device_map with ")
+
+
+@needs_assets
+def test_one_model_over_two_gpus(large):
+    request = GpuRequest(name="L4", count=2)
+    bench = model_bench(large[LLAMA], policy=Policy(gpus=(request,)), train=TrainSpec())
+    output = run(MEMORY_MODEL, bench)
+    assert [fit.outcome for fit in output.estimates[0].fits] == ["fits"]
+    assert 'fits on 2 x L4, the model split over 2 by device_map="auto": GPU 0 ' in output.claim("MEM01")
 
 
 @needs_assets
 def test_mem02_within_the_error_leaves_a_gap(seeds, monkeypatch):
-    need = memory_trace.Need(10, 10, 10, find("T4").usable_bytes - 1, find("T4").usable_bytes + 1, ran_out=False)
-    monkeypatch.setattr(memory_trace, "_need", lambda _traced, _gpu: need)
+    need = plan.Need(10, 10, 10, find("T4").usable_bytes - 1, find("T4").usable_bytes + 1, ran_out=False)
+    monkeypatch.setattr(plan, "need_of", lambda _traced, _gpu: need)
     bench = benches(seeds, GpuRequest(name="T4"), batch=1, answer=8, context=8)
     found = []
     with pytest.raises(CannotRun, match="within the error of the trace"):  # noqa: PT012

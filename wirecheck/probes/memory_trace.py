@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from wirecheck.errors import CannotRun
 from wirecheck.probe import ModelBench, PairBench, Probe, Yielded
@@ -18,90 +17,24 @@ from wirecheck.schema import (
     MemoryEstimate,
     MemoryPart,
     Policy,
-    TrainSpec,
     WireSpec,
 )
-from wirecheck.vram.gpus import GPUS, Gpu, find
+from wirecheck.vram.gpus import Gpu, find
 from wirecheck.vram.overheads import overheads
+from wirecheck.vram.plan import MARGIN, Need, Plan, Step, need_of, on, place
+from wirecheck.vram.remedies import milder, other_gpus
 
 if TYPE_CHECKING:
-    from wirecheck.vram.attention import Target
     from wirecheck.vram.step import Traced
 
-MARGIN = 0.05
-"""Stated relative error of the allocated total: kernels and workspaces of a GPU were not measured for this trace."""
 REFERENCE = "A100-80GB"
 """Whose kernels are traced where no GPU is named."""
-Outcome = Literal["fits", "uncertain", "does-not-fit"]
 
-
-@dataclass(frozen=True)
-class Need:
-    """What the fullest GPU has to hold."""
-
-    allocated: int
-    reserved: int
-    process: int
-    """With the context."""
-    least: int
-    most: int
-    """The honest interval around it."""
-    ran_out: bool
-    """Whether the allocator finds no room on that GPU although it gives back what it caches."""
-
-    def fits(self, gpu: Gpu) -> bool:
-        """Whether that GPU holds it, at the upper end of the interval."""
-        return self.most <= gpu.usable_bytes and not self.ran_out
-
-
-@dataclass
-class _Step:
-    """One step, and the traces of it that were made: one for each set of options and kernels."""
-
-    bench: ModelBench | PairBench
-    models: tuple[ModelBench, ...]
-    made: dict[str, Traced] = field(default_factory=dict)
-
-    def traced(self, gpu: Gpu, changed: Mapping[str, object] | None = None, sides: str = "ab") -> Traced:
-        """Raises CannotTrace."""
-        from wirecheck.vram.step import trace_step
-
-        target, train = _target(gpu), TrainSpec.model_validate(dict(self.bench.train) | dict(changed or {}))
-        key = f"{target} {train} {sides}"
-        if key not in self.made:
-            configs: Any = {one.side: one.config for one in self.models if one.side in sides}
-            self.made[key] = trace_step(configs, self.bench.wire, train, target, self.bench.seed)
-        return self.made[key]
-
-    def need(self, gpu: Gpu, count: int = 1, changed: Mapping[str, object] | None = None) -> Need:
-        """All on one GPU; from two on each model on its own, beside its own adapter."""
-        if count == 1 or len(self.models) == 1:
-            return _need(self.traced(gpu, changed), gpu)
-        return max((_need(self.traced(gpu, changed, one.side), gpu) for one in self.models), key=lambda n: n.most)
-
-
-def _target(gpu: Gpu) -> Target:
-    """GPUs that choose the same kernels have one target."""
-    from wirecheck.vram.attention import Target
-
-    exact = Target(capability=gpu.capability)
-    if exact.prefers_cudnn and gpu.maker == "nvidia":
-        return Target(capability=(9, 0))
-    return Target(capability=(8, 0) if gpu.capability >= (8, 0) else (7, 5))
-
-
-def _need(traced: Traced, gpu: Gpu) -> Need:
-    from wirecheck.vram.allocator import replay
-
-    beside = overheads(gpu)
-    low, high = beside.context_span
-    allocated = traced.peak.bytes + beside.workspace_bytes
-    spare = int(MARGIN * allocated)
-    least, most = allocated - spare + low, allocated + spare + high
-    reserved = traced.reserved_bytes + beside.workspace_bytes
-    room = gpu.usable_bytes - high - beside.workspace_bytes - spare
-    ran_out = most > gpu.usable_bytes or replay(traced.ledger.events, capacity_bytes=room).ran_out
-    return Need(allocated, reserved, reserved + beside.context_bytes, least, most, ran_out)
+SPLIT = (
+    "A split model has the map that transformers' own inference gives on GPUs empty but for their context; tensors are "
+    "copied between GPUs as accelerate's hooks do."
+)
+"""Said where several GPUs were asked for."""
 
 
 def _run_pair(bench: PairBench) -> Iterator[Yielded]:
@@ -115,22 +48,22 @@ def _run_model(bench: ModelBench) -> Iterator[Yielded]:
 def _run(bench: ModelBench | PairBench, models: tuple[ModelBench, ...]) -> Iterator[Yielded]:
     from wirecheck.vram.step import CannotTrace
 
-    step, asked = _Step(bench, models), bench.policy.gpus
+    asked = bench.policy.gpus
     first = find(asked[0].name if asked else REFERENCE)
-    for model in models:
-        _ = model.config  # a config that cannot be read is another probe's finding: here it is a skip
+    # A config that cannot be read is another probe's finding: here it is a skip.
+    step = Step({model.side: model.config for model in models}, bench.wire, bench.train, bench.seed)
     try:
-        made, need = step.traced(first), step.need(first)
-        placed = [_place(step, request) for request in asked]
+        made, need = step.traced(first), need_of(step.traced(first), first)
+        placed = [_place(bench, step, request) for request in asked]
     except CannotTrace as missing:
         yield from _fallen_back(bench, models, missing.reason)
         return
-    yield _estimate(step, made, need, first, tuple(fit for fit, _ in placed))
-    yield _peak(step, made, need)
+    yield _estimate(bench, made, need, first, tuple(fit for fit, _ in placed))
+    yield _peak(bench, made, need)
     yield from (finding for _, finding in placed)
     open_ = [f"{fit.gpu} x{fit.count}" for fit, _ in placed if fit.outcome == "uncertain"]
     if open_:
-        raise CannotRun(f"whether the step fits on {', '.join(open_)} is within the error of the trace")
+        raise CannotRun(f"whether the step fits on {', '.join(open_)} is within the error of the trace, or not traced")
 
 
 def _fallen_back(bench: ModelBench | PairBench, models: tuple[ModelBench, ...], why: str) -> Iterator[Yielded]:
@@ -154,9 +87,11 @@ def _parts(made: Traced, gpu: Gpu) -> tuple[MemoryPart, ...]:
     return (*parts, MemoryPart(name="workspaces of matrix libraries", bytes=held, how=f"torch's default on {gpu.name}"))
 
 
-def _estimate(step: _Step, made: Traced, need: Need, gpu: Gpu, fits: tuple[Fit, ...]) -> MemoryEstimate:
+def _estimate(
+    bench: ModelBench | PairBench, made: Traced, need: Need, gpu: Gpu, fits: tuple[Fit, ...]
+) -> MemoryEstimate:
     kernels = ", ".join(f"{name} {count} times" for name, count in sorted(made.ledger.kernels.items())) or "none"
-    named = "" if step.bench.policy.gpus else ", since no GPU was named"
+    named = "" if bench.policy.gpus else ", since no GPU was named"
     sentences: tuple[str, ...] = (
         "The step was traced: two steps of the real classes at full shape, wire, losses and optimizer, without data.",
         f"The peak is in {made.peak.phase}, at {made.peak.op.removeprefix('aten::')}.",
@@ -167,8 +102,10 @@ def _estimate(step: _Step, made: Traced, need: Need, gpu: Gpu, fits: tuple[Fit, 
             f"{gigabytes(max(need.most, need.process))}; the allocator is replayed, the context is from a table."
         ),
     )
-    if step.bench.train.resident == "sequential":
+    if bench.train.resident == "sequential":
         sentences += ("A model's weights leave the GPU when the other's forward begins.",)
+    if any(fit.count > 1 for fit in fits):
+        sentences += (SPLIT,)
     return MemoryEstimate(
         level=Level.SIMULATED,
         method="trace",
@@ -181,73 +118,65 @@ def _estimate(step: _Step, made: Traced, need: Need, gpu: Gpu, fits: tuple[Fit, 
     )
 
 
-def _evidence(step: _Step, need: Need) -> Evidence:
-    train = step.bench.train
-    source = (
-        f"trace of two steps, batch {train.batch}, {train.sequence_length(step.bench.wire)} positions, {train.dtype}"
-    )
+def _evidence(bench: ModelBench | PairBench, need: Need) -> Evidence:
+    train = bench.train
+    source = f"trace of two steps, batch {train.batch}, {train.sequence_length(bench.wire)} positions, {train.dtype}"
     if train.grad_checkpointing:
         source += ", gradient checkpointing"
     return Evidence(level=Level.SIMULATED, source=source, observed=need.allocated)
 
 
-def _peak(step: _Step, made: Traced, need: Need) -> Finding:
+def _peak(bench: ModelBench | PairBench, made: Traced, need: Need) -> Finding:
     largest = sorted(made.peak.parts.items(), key=lambda pair: -pair[1])[:LARGEST_PARTS]
     shares = ", ".join(f"{name} {gigabytes(size)}" for name, size in largest)
     claim = f"Traced, one step peaks at {gigabytes(need.allocated)} allocated; the largest parts: {shares}."
-    return step.bench.found("MEM03", claim, _evidence(step, need))
+    return bench.found("MEM03", claim, _evidence(bench, need))
 
 
-def _on(gpu: Gpu, count: int) -> str:
-    """`T4`, or `2 x T4`."""
-    return gpu.name if count == 1 else f"{count} x {gpu.name}"
-
-
-def _place(step: _Step, request: GpuRequest) -> tuple[Fit, Finding]:
-    bench, gpu, count = step.bench, find(request.name), request.count
-    need, room = step.need(gpu, count), gpu.usable_bytes
-    where = _on(gpu, count)
-    how = ", one model per GPU" if count > 1 and len(step.models) > 1 else ""
+def _place(bench: ModelBench | PairBench, step: Step, request: GpuRequest) -> tuple[Fit, Finding]:
+    gpu, count = find(request.name), request.count
+    found = place(step, gpu, count)
+    need = found.best.fullest if found.best is not None else need_of(step.traced(gpu), gpu)
+    where, room = on(gpu, count), gpu.usable_bytes
     seen = Evidence(
         level=Level.SIMULATED, source=f"catalogue entry {gpu.name} ({gpu.source})", observed=room, expected=need.most
     )
-    figures = f"{gigabytes(need.least)} to {gigabytes(need.most)} of {gigabytes(room)}{how}"
-    outcome: Outcome
-    if need.fits(gpu):
-        outcome, finding = "fits", bench.ok("MEM01", f"Traced, the step fits on {where}: {figures}.", seen)
-    elif need.least > room:
-        outcome = "does-not-fit"
-        claim = f"Traced, the step does not fit on {where}: it needs {figures}."
-        finding = bench.found("MEM01", claim, seen, _evidence(step, need), remedy=_ways_out(step, gpu, count))
+    if found.outcome == "fits":
+        plan = found.tried[-1]
+        how = f", {plan.words}" if plan.words else ""
+        finding = bench.ok("MEM01", f"Traced, the step fits on {where}{how}: {_figures(plan)}.", seen)
     else:
-        outcome = "uncertain"
-        claim = f"Whether the step fits on {where} is within the trace's error: {figures}."
-        finding = bench.found("MEM02", claim, seen, _evidence(step, need), remedy=_ways_out(step, gpu, count))
-    return Fit(gpu=gpu.name, count=count, outcome=outcome, free_bytes=room - need.process), finding
+        ways_out = _ways_out(step, gpu, count)
+        tried = "; ".join(f"{plan.words}: {_figures(plan)}" if plan.words else _figures(plan) for plan in found.tried)
+        if found.outcome == "does-not-fit":
+            claim = f"Traced, the step does not fit on {where}: {'it needs ' if count == 1 else ''}{tried}."
+            finding = bench.found("MEM01", claim, seen, _evidence(bench, need), remedy=ways_out)
+        else:
+            why = "is not known" if any(plan.unknown for plan in found.tried) else "is within the trace's error"
+            claim = f"Whether the step fits on {where} {why}: {tried}."
+            finding = bench.found("MEM02", claim, seen, _evidence(bench, need), remedy=ways_out)
+    return Fit(gpu=gpu.name, count=count, outcome=found.outcome, free_bytes=room - need.process), finding
 
 
-def _ways_out(step: _Step, gpu: Gpu, count: int) -> str:
-    """What does fit, by trace: milder options on this GPU, the cheapest first; then the smallest larger GPU."""
-    fewer = {"grad_checkpointing": True, "batch": max(step.bench.train.batch // 4, 1)}
-    ways: list[tuple[str, dict[str, object]]] = [
-        ("--grad-checkpointing", {"grad_checkpointing": True}),
-        (f"--grad-checkpointing --batch {fewer['batch']}", dict(fewer)),
-        ("one model at a time (resident = sequential)", {"resident": "sequential"}),
-        (
-            f"one model at a time (resident = sequential) with --grad-checkpointing --batch {fewer['batch']}",
-            {"resident": "sequential", **fewer},
-        ),
-    ]
-    for words, changed in ways:
-        if changed.get("resident") == "sequential" and (count > 1 or len(step.models) == 1):
-            continue
-        if step.need(gpu, count, changed).fits(gpu):
-            return f"Traced, it fits on {_on(gpu, count)} with {words}."
-    larger = sorted((g for g in GPUS if g.usable_bytes > gpu.usable_bytes), key=lambda g: g.usable_bytes)
-    for one in larger:
-        if step.need(one, count).fits(one):
-            return f"Traced, it fits on {_on(one, count)}; or choose smaller models."
-    return "No GPU of the catalogue holds this step: choose smaller models, or spread each over several GPUs."
+def _figures(plan: Plan) -> str:
+    """What each GPU has to hold, or why that is not known."""
+    room = gigabytes(plan.gpu.usable_bytes)
+    if not plan.needs:
+        return plan.refused or f"not traced ({plan.unknown})"
+    if len(plan.needs) == 1:
+        (need,) = plan.needs
+        return f"{gigabytes(need.least)} to {gigabytes(need.most)} of {room}"
+    each = [f"GPU {n} {need.least / 1e9:.1f} to {need.most / 1e9:.1f} GB" for n, need in enumerate(plan.needs)]
+    return f"{', '.join(each)}, of {room} each"
+
+
+def _ways_out(step: Step, gpu: Gpu, count: int) -> str:
+    """What does fit, by trace: the cheapest on these GPUs, and on others."""
+    cheapest = (next(milder(step, gpu, count), None), next(other_gpus(step, gpu, count), None))
+    found = [remedy.words for remedy in cheapest if remedy is not None]
+    if found:
+        return f"Traced, it fits on {', or on '.join(found)}; or choose smaller models."
+    return "No GPU of the catalogue holds this step, nor several of this one: choose smaller models."
 
 
 def _by_trace(wire: WireSpec, policy: Policy) -> bool:
