@@ -6,8 +6,9 @@ smallest free block that holds it; a new segment is asked of the driver only whe
 only when the driver refuses another. What is left out: streams (a block freed while another stream uses it comes back
 late), graph pools, IPC, and the memory that never passes the allocator (the CUDA context, libraries, NCCL).
 
-One thing is assumed about the driver: that each segment lies above the ones before it. It decides only which of two
-free blocks of equal size is taken: the one at the lower address (in some versions of 2026, the older one).
+One thing is assumed about the driver: that each segment lies below the ones before it. It decides only which of two
+free blocks of equal size is taken: the one at the lower address (in some versions of 2026, the older one). It is not
+from a source: half of the published readings of a T4 told it, and the other half bore it out (docs/vram-accuracy.md).
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ MIN_LARGE = 10 * MIB
 """kMinLargeAlloc: from here on a segment is as large as the request, rounded to ROUND_LARGE."""
 ROUND_LARGE = 2 * MIB
 """kRoundLarge."""
+HIGHEST = 1 << 60
+"""Address below which the first segment lies: any that leaves room for all."""
 ADDRESS_SPACE = 1 << 60
 """What an expandable segment can grow to: never reached here, 9/8 of the GPU's memory in PyTorch."""
 
@@ -41,8 +44,7 @@ class Reserved:
     """What a trace needs of the allocator, and the allocator of the driver."""
 
     allocated_bytes: int
-    """Peak of live bytes, each request rounded to 512. `torch.cuda.memory_allocated` counts whole blocks instead: up
-    to 1 MiB more for a request that got a large block unsplit."""
+    """Peak of live bytes, each request rounded to 512."""
     reserved_bytes: int
     """Peak of the bytes held from the driver, as `torch.cuda.max_memory_reserved` has it, taken after each event."""
     free_bytes_at_peak: int
@@ -50,19 +52,29 @@ class Reserved:
     ran_out: bool
     """Whether an allocation failed even after cached segments were given back. The replay ends there, as a run would,
     and the other fields tell what was reached by then."""
+    block_bytes: int
+    """Peak of the bytes of live blocks, as `torch.cuda.max_memory_allocated` has it: up to 1 MiB more than was asked
+    for where a request got a large block unsplit."""
 
 
-def replay(events: Iterable[Event], *, capacity_bytes: int | None = None, expandable: bool = False) -> Reserved:
+def replay(
+    events: Iterable[Event],
+    *,
+    capacity_bytes: int | None = None,
+    expandable: bool = False,
+    ascending: bool = False,
+) -> Reserved:
     """What the allocator reserves over a trace, on a GPU that has `capacity_bytes` for it, or enough.
 
     `expandable` is the setting expandable_segments:True: each pool is one segment that grows, and gives back its wholly
     free pages when the driver refuses. Two things are simpler than there: the segment's address space has no end, so
-    that a second segment is never begun, and the driver needs nothing beyond the pages themselves.
+    that a second segment is never begun, and the driver needs nothing beyond the pages themselves. `ascending`: the
+    driver hands out each segment above the ones before it, not below.
     """
-    cache = _Cache(capacity_bytes, _ExpandablePool if expandable else _Pool)
+    cache = _Cache(capacity_bytes, _ExpandablePool if expandable else _AscendingPool if ascending else _Pool)
     live: dict[int, tuple[_Block, int]] = {}
     allocated = in_blocks = 0
-    peak_allocated = peak_reserved = free_at_peak = 0
+    peak_allocated = peak_in_blocks = peak_reserved = free_at_peak = 0
     ran_out = False
     for name, requested in events:
         if requested == 0:
@@ -81,13 +93,14 @@ def replay(events: Iterable[Event], *, capacity_bytes: int | None = None, expand
             allocated += size
             in_blocks += found.size
             peak_allocated = max(peak_allocated, allocated)
+            peak_in_blocks = max(peak_in_blocks, in_blocks)
         reserved = cache.driver.reserved_bytes
         if reserved > peak_reserved:
             peak_reserved, free_at_peak = reserved, reserved - in_blocks
         if found is None:
             ran_out = True
             break
-    return Reserved(peak_allocated, peak_reserved, free_at_peak, ran_out)
+    return Reserved(peak_allocated, peak_reserved, free_at_peak, ran_out, peak_in_blocks)
 
 
 @dataclass(slots=True, eq=False)
@@ -134,8 +147,8 @@ class _Pool:
         """(size, address) of the free blocks, in order: the best fit is the first that is large enough."""
         self.blocks: dict[int, _Block] = {}
         """The same free blocks by address."""
-        self.end = 0
-        """The address of the next segment."""
+        self.end = HIGHEST
+        """The address of the last segment."""
 
     def best_fit(self, size: int) -> _Block | None:
         """The smallest free block of at least this size, the lowest of them, taken out of the free ones."""
@@ -152,8 +165,8 @@ class _Pool:
             segment = _round_up(size, ROUND_LARGE)
         if not self.driver.take(segment):
             return None
-        self.end += segment
-        return _Block(self, self.end - segment, segment)
+        self.end -= segment
+        return _Block(self, self.end, segment)
 
     def hand_out(self, block: _Block, size: int) -> None:
         """Make a block live; what it has beyond `size` becomes a free block, if that is enough to be split off."""
@@ -196,6 +209,16 @@ class _Pool:
 
     def _take_at(self, at: int) -> _Block:
         return self.blocks.pop(self.sizes.pop(at)[1])
+
+
+class _AscendingPool(_Pool):
+    """A pool before a driver whose addresses go up."""
+
+    def grow(self, size: int) -> _Block | None:
+        block = super().grow(size)
+        if block is not None:
+            block.address = 2 * HIGHEST - block.address - block.size
+        return block
 
 
 class _ExpandablePool(_Pool):
