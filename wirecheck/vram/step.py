@@ -7,7 +7,7 @@ Two steps are run, since the optimizer's states are there from the second on; th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ from wirecheck.limits import one_line
 from wirecheck.schema import TrainSpec, WireSpec
 from wirecheck.vram.allocator import replay
 from wirecheck.vram.attention import Target
-from wirecheck.vram.live import Block, Event, Ledger, Peak, Tracer, tracing
+from wirecheck.vram.live import Event, Ledger, Peak, Tracer, tracing
 from wirecheck.vram.split import CannotPlace, DeviceMap, Numbered, PlacedTracer, Spread, device_maps, spread
 from wirecheck.vram.thin import make_thin
 from wirecheck.wires import WIRES
@@ -43,6 +43,7 @@ MOST_IDS = 1 << 23
 BYTES_PER_TOKEN = 4
 """Of English text, in the families' tokenizers: how long a teacher's prompt is taken to be."""
 Owner = Literal["a", "b", "wire"]
+Turns = Sequence[tuple[int, SideName]]
 
 
 class CannotTrace(CannotRun):
@@ -79,15 +80,12 @@ class _PairTracer(Tracer):  # type: ignore[no-untyped-call]
         self.vocabulary, self.inside = vocabulary, cast("Owner | None", None)
         self._owners: dict[int, Owner] = {}
 
-    def own(self, tensors: list[Tensor], owner: Owner, part: str, *, absent: bool = False) -> list[Block]:
-        """Those tensors are on the device before the step, or (`absent`) belong there and are not there yet."""
+    def own(self, tensors: list[Tensor], owner: Owner, part: str) -> tuple[int, ...]:
+        """Those tensors are on the device before the step: their blocks."""
         first = len(self.ledger.blocks)
         self.hold(tensors, part)
-        blocks = self.ledger.blocks[first:]
-        for block in blocks:
-            self._owners[block.number] = owner
-        if absent:
-            del self.ledger.events[len(self.ledger.events) - len(blocks) :]
+        blocks = tuple(range(first, len(self.ledger.blocks)))
+        self._owners.update(dict.fromkeys(blocks, owner))
         return blocks
 
     def _part(self, args: Any, tensor: Tensor) -> str:
@@ -145,11 +143,34 @@ class Traced:
     """Where the models are split: which GPU each part of them is on."""
     gpus: tuple[Traced, ...] = ()
     """Where the models are split: what happened on each GPU."""
+    weights: Mapping[SideName, tuple[int, ...]] = field(default_factory=dict)
+    """Each model's blocks that are there before the step."""
+    turns: tuple[tuple[int, SideName], ...] = ()
+    """(events before it, whose) for every forward of a model."""
 
     @cached_property
     def reserved_bytes(self) -> int:
         """What torch's allocator would hold at most, on a device with room enough."""
         return replay(self.ledger.events).reserved_bytes
+
+
+def in_turns(ledger: Ledger, weights: Mapping[SideName, tuple[int, ...]], turns: Turns) -> Ledger:
+    """The step with one model's weights on the device at a time: from its forward on until another's begins.
+
+    What else happens is the same, so that it is told from the step with all of them there.
+    """
+    sides = list(weights)
+    absent = {block for side in sides[1:] for block in weights[side]}
+    made, done, there = [], 0, sides[0]
+    for at, side in turns:
+        made += [event for event in ledger.events[done:at] if event.block not in absent]
+        done = at
+        if side != there:
+            made += [Event(block, 0) for block in weights[there]]
+            made += [Event(block, ledger.blocks[block].size) for block in weights[side]]
+            there = side
+    made += [event for event in ledger.events[done:] if event.block not in absent]
+    return Ledger(ledger.blocks, made, ledger.kernels)
 
 
 @dataclass(frozen=True)
@@ -219,22 +240,25 @@ def _trace(
         wire = WIRES[spec.name].factory(first, other, settings)
     rows = cast("dict[str, int]", {side: _table(one.model).shape[0] for side, one in models.items()})
     tracer = (_SplitTracer if over else _PairTracer)(target, rows)
-    held: dict[str, list[Block]] = {}
-    for n, (side, one) in enumerate(models.items()):
+    held: dict[SideName, tuple[int, ...]] = {}
+    turns: list[tuple[int, SideName]] = []
+    for side, one in models.items():
         tensors = [*one.model.parameters(), *one.model.buffers()]
-        held[side] = tracer.own(tensors, side, f"weights {side}", absent=n > 0 and apart)
+        held[side] = tracer.own(tensors, side, f"weights {side}")
         if isinstance(tracer, _SplitTracer):
             spread(one.model, maps[side], tracer)
     module = wire.module
     tracer.own([*module.parameters()], "wire", "trained parameters")
     tracer.own([*module.buffers()], "wire", "activations of the wire")
     numbered = Numbered(tracer) if isinstance(tracer, _SplitTracer) else nullcontext()
-    with numbered, _noted(tracer, models, held, sequential=apart):
+    with numbered, _noted(tracer, models, turns):
         _run(tracer, wire, full_batch(spec, train), train, warm=extent.warm)
+    if apart:
+        tracer.ledger = in_turns(tracer.ledger, held, turns)
     trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
     gpus = tracer.by_gpu(over.count) if isinstance(tracer, _SplitTracer) and over else ()
     each = tuple(Traced(one, one.peak(), trained if n == 0 else 0) for n, one in enumerate(gpus))
-    return Traced(tracer.ledger, tracer.ledger.peak(), trained, maps, each)
+    return Traced(tracer.ledger, tracer.ledger.peak(), trained, maps, each, held, tuple(turns))
 
 
 def _model(side: SideName, config: PretrainedConfig, train: TrainSpec, *, thin: bool) -> WiredModel:
@@ -279,18 +303,14 @@ def _run(tracer: _PairTracer, wire: Wire, batch: Batch, train: TrainSpec, *, war
 
 @contextmanager
 def _noted(
-    tracer: _PairTracer, models: Mapping[SideName, WiredModel], held: Mapping[str, list[Block]], *, sequential: bool
+    tracer: _PairTracer, models: Mapping[SideName, WiredModel], turns: list[tuple[int, SideName]]
 ) -> Iterator[None]:
-    """Whose forward is running; in a sequential step, whose weights are on the device."""
-    there = [next(iter(models))]
+    """Whose forward is running; when each began is written to `turns`."""
 
     def enter(side: SideName) -> Any:
         def note(_module: Any, _args: Any) -> None:
             tracer.inside = side
-            if sequential and there[0] != side:
-                tracer.ledger.events += [Event(block.number, 0) for block in held[there[0]]]
-                tracer.ledger.events += [Event(block.number, block.size) for block in held[side]]
-                there[0] = side
+            turns.append((len(tracer.ledger.events), side))
 
         return note
 
