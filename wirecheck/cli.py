@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from wirecheck import __version__
-from wirecheck.cli_options import Json, Model, Report, shared
+from wirecheck.cli_options import REPORTS_OF_TABLES, Json, Model, Report, of_fit, shared
 from wirecheck.errors import WirecheckError
 
 app = typer.Typer(
@@ -60,11 +60,24 @@ def model(a: Model, **options: Any) -> None:
 
 
 @app.command()
+@of_fit
+def fit(a: Model, b: Model, **options: Any) -> None:
+    """Find the largest batch, and the longest context, that GPUs hold of the pair's step.
+
+    Every answer is traced, as the step is asked for, with --grad-checkpointing, with one model at a time, with both.
+    Exits 0 when every GPU has an answer, 1 when none of them holds the step in any way, 3 when it could not be traced.
+    """
+    from wirecheck.cli_fit import fit_command
+
+    raise typer.Exit(fit_command([a, b], options))
+
+
+@app.command()
 def architectures(
     types: Annotated[list[str] | None, typer.Argument(metavar="TYPE", help="model_type; all by default.")] = None,
     json: Json = None,
     report: Annotated[
-        list[Path] | None, typer.Option(metavar="PATH", help="Write a report: .md or .html. Repeatable.")
+        list[Path] | None, typer.Option(metavar="PATH", help=f"Write a report: {REPORTS_OF_TABLES}. Repeatable.")
     ] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Types at a time.", show_default="one per CPU")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Use no row of an earlier run.")] = False,

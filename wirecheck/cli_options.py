@@ -63,13 +63,46 @@ SHARED: dict[str, tuple[Any, Any]] = {
 """Each shared option: its annotation and its default (None: not given)."""
 
 
+REPORTS_OF_TABLES = ".md or .html"
+OF_FIT = (
+    *("wire", "latent_length", "latent_width", "sentence_encoder", "source_layer", "batch", "context", "answer"),
+    *("dtype", "grad_checkpointing", "gpu", "trust_remote_code", "offline", "json", "seed", "config"),
+)
+"""The shared options that say what is asked of `fit`: those of the step, and where to find the models."""
+FIT: dict[str, tuple[Any, Any]] = {name: SHARED[name] for name in OF_FIT} | {
+    "gpu": _option(
+        list[str] | None,
+        "GPU to ask about; auto: this machine's. Repeatable.",
+        metavar="NAME[xN]",
+        show_default="eight kinds from T4 to H200",
+    ),
+    "report": (
+        Annotated[
+            list[Path] | None, typer.Option(metavar="PATH", help=f"Write a report: {REPORTS_OF_TABLES}. Repeatable.")
+        ],
+        None,
+    ),
+    "jobs": _option(int | None, "Processes at a time.", min=1, show_default="one per CPU"),
+}
+"""The options of `fit`."""
+
+
 def shared(command: Callable[..., None]) -> Callable[..., None]:
     """Give `command`, which takes `**options`, every shared option in the signature that typer reads."""
+    return _with(command, SHARED)
+
+
+def of_fit(command: Callable[..., None]) -> Callable[..., None]:
+    """Give `command`, which takes `**options`, the options of `fit`."""
+    return _with(command, FIT)
+
+
+def _with(command: Callable[..., None], given: dict[str, tuple[Any, Any]]) -> Callable[..., None]:
     written = inspect.signature(command, eval_str=True).parameters.values()
     own = [parameter for parameter in written if parameter.kind is not parameter.VAR_KEYWORD]
     options = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-        for name, (annotation, default) in SHARED.items()
+        for name, (annotation, default) in given.items()
     ]
     command.__signature__ = inspect.Signature([*own, *options])  # type: ignore[attr-defined]
     return command

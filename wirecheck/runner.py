@@ -219,8 +219,8 @@ class Check:
             status=status,
             command=request.command,
             seed=request.seed,
-            a=_checked(self.a),
-            b=None if self.b is None else _checked(self.b),
+            a=checked(self.a),
+            b=None if self.b is None else checked(self.b),
             wire=request.wire,
             train=request.train,
             policy=request.policy,
@@ -330,6 +330,7 @@ def environment(packages: Iterable[str] = PACKAGES) -> Environment:
     return Environment(python=platform.python_version(), platform=platform.platform(), packages=tuple(sorted(found)))
 
 
-def _checked(snapshot: Snapshot) -> CheckedModel:
+def checked(snapshot: Snapshot) -> CheckedModel:
+    """Which bytes a snapshot holds."""
     ref = snapshot.ref
     return CheckedModel(ref=ref.text, name=ref.name, kind=ref.kind, commit=snapshot.commit, revision=ref.revision)

@@ -175,6 +175,13 @@ def text_config(config: PretrainedConfig) -> PretrainedConfig:
     return nested if getattr(chosen, "config_class", None) is type(nested) else config
 
 
+def positions(config: PretrainedConfig) -> int | None:
+    """Positions the language model has, as its config says; None where it says nothing."""
+    text = text_config(config)
+    found = (getattr(text, name, None) for name in ("max_position_embeddings", "max_seq_len", "n_positions"))
+    return next((n for n in found if isinstance(n, int) and not isinstance(n, bool)), None)
+
+
 def _size(config: PretrainedConfig, key: str) -> int:
     value = getattr(config, key, None)
     return value if isinstance(value, int) else 0

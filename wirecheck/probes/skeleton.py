@@ -36,7 +36,7 @@ def _run(bench: ModelBench) -> Iterator[Yielded]:
     for key, value in resolved(model, config).items():
         if value is not None:
             yield bench.fact(key, value, Level.INSPECTED, source)
-    yield from _length(bench, _positions(config), source)
+    yield from _length(bench, zoo.positions(config), source)
     if any(file.format == "pickle" for file in bench.snapshot.weights):
         raise CannotRun(f"the weights are pickles, never opened here: what {type(model).__name__} finds is not known")
     kinds = frozenset(_kind(name) for name in model.state_dict())
@@ -112,6 +112,8 @@ def _count(number: int) -> str:
 
 def resolved(model: PreTrainedModel, config: Any) -> dict[str, Scalar]:
     """The model's geometry as its class resolves it, defaults included; None where the class has no such thing."""
+    from wirecheck.zoo import positions
+
     table = cast("torch.Tensor", model.get_input_embeddings().weight)
     head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     heads = _number(config, "num_attention_heads")
@@ -127,13 +129,9 @@ def resolved(model: PreTrainedModel, config: Any) -> dict[str, Scalar]:
         "num_kv_heads": _kv_heads(model, config) or heads,
         "head_dim": head_dim,
         "vocab_size": table.shape[0],
-        "max_positions": _positions(config),
+        "max_positions": positions(config),
         "tied": head is not None and head.weight is table,
     }
-
-
-def _positions(config: Any) -> int | None:
-    return _number(config, "max_position_embeddings", "max_seq_len", "n_positions")
 
 
 def _kv_heads(model: PreTrainedModel, config: Any) -> int | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_map
+from torch.utils._pytree import tree_map
 
 from wirecheck.errors import CannotRun
 
@@ -25,6 +25,23 @@ _RANDOM = torch.Tag.nondeterministic_seeded
 
 class ValueRead(CannotRun):
     """The step reads the values of a tensor that has none while it is traced."""
+
+
+def tensors_in(given: Any) -> list[Tensor]:
+    """The tensors among what an operation is given or returns: in lists, tuples and dicts, and lists of those."""
+    if isinstance(given, Tensor):
+        return [given]
+    if isinstance(given, dict):
+        given = given.values()
+    elif not isinstance(given, tuple | list):
+        return []
+    found: list[Tensor] = []
+    for one in given:
+        if isinstance(one, Tensor):
+            found.append(one)
+        elif isinstance(one, tuple | list | dict):
+            found += tensors_in(one)
+    return found
 
 
 def value_of(tensor: Tensor) -> Tensor | None:
@@ -48,8 +65,7 @@ def compute(op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """The operation on the values, where all operands have theirs; None where they have not."""
     if _RANDOM in op.tags or "empty" in op.name():  # random, or whatever stood in memory
         return None
-    flat, _ = tree_flatten((args, kwargs))
-    tensors = [one for one in flat if isinstance(one, Tensor)]
+    tensors = tensors_in((args, kwargs))
     if not tensors and not isinstance(kwargs.get("device"), torch.device):
         return None
     if any(value_of(one) is None for one in tensors):

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_map
 
 from wirecheck.errors import CannotRun
 from wirecheck.vram import known, remembered
@@ -57,6 +57,8 @@ class Ledger:
     events: list[Event] = field(default_factory=list)
     kernels: dict[str, int] = field(default_factory=dict)
     """How often each attention kernel was taken."""
+    repeats: dict[int, int] = field(default_factory=dict)
+    """Blocks that were not seen but told from another, which is: number -> number."""
 
     def peak(self) -> Peak:
         """The moment at which most bytes live; the first, where there are several."""
@@ -119,6 +121,10 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if block is not None:
                 block.part = part
 
+    def blocks_of(self, tensors: list[Tensor]) -> tuple[int, ...]:
+        """Those tensors' blocks, one each."""
+        return tuple(self._live[one.untyped_storage()._cdata].number for one in tensors if one.device.type == "meta")
+
     @contextmanager
     def during(self, phase: str) -> Iterator[None]:
         """What is born inside is of that phase."""
@@ -151,7 +157,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         except NotImplementedError:
             if value is None:
                 raise known.refuse(func, self._where) from None
-            result = torch.utils._pytree.tree_map(_without_data, value)
+            result = tree_map(_without_data, value)
         self._settle()
         hidden = self._hidden(name, args)
         if self.target.device == "cuda":  # whose kernels are handed their results
@@ -200,8 +206,8 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     # --- births and deaths ---------------------------------------------------------------------------------------
 
     def _note(self, name: str, args: Any, result: Any, value: Any) -> None:
-        made = [one for one in tree_leaves(result) if isinstance(one, Tensor)]
-        values = [one for one in tree_leaves(value) if isinstance(one, Tensor)] if value is not None else []
+        made = known.tensors_in(result)
+        values = known.tensors_in(value)
         for n, tensor in enumerate(made):
             if tensor.device.type != "meta":
                 continue

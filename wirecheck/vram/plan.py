@@ -57,19 +57,37 @@ def target_of(gpu: Gpu) -> Target:
     return Target(capability=(8, 0) if gpu.capability >= (8, 0) else (7, 5))
 
 
+@dataclass(frozen=True)
+class Bounds:
+    """What a peak of the trace comes to on one GPU, before the allocator is asked."""
+
+    allocated: int
+    """With the workspaces of matrix libraries."""
+    least: int
+    most: int
+    """Of the process, with the context: the honest interval."""
+    room: int
+    """What the allocator then has for the step's blocks."""
+
+
+def bounds_of(peak_bytes: int, gpu: Gpu) -> Bounds:
+    """The interval around a traced peak on that GPU."""
+    beside = overheads(gpu)
+    low, high = beside.context_span
+    allocated = peak_bytes + beside.workspace_bytes
+    spare = int(MARGIN * allocated)
+    room = gpu.usable_bytes - high - beside.workspace_bytes - spare
+    return Bounds(allocated, allocated - spare + low, allocated + spare + high, room)
+
+
 def need_of(traced: Traced, gpu: Gpu) -> Need:
     """What that GPU has to hold of a step traced for one."""
     from wirecheck.vram.allocator import replay
 
-    beside = overheads(gpu)
-    low, high = beside.context_span
-    allocated = traced.peak.bytes + beside.workspace_bytes
-    spare = int(MARGIN * allocated)
-    least, most = allocated - spare + low, allocated + spare + high
+    beside, bounds = overheads(gpu), bounds_of(traced.peak.bytes, gpu)
     reserved = traced.reserved_bytes + beside.workspace_bytes
-    room = gpu.usable_bytes - high - beside.workspace_bytes - spare
-    ran_out = most > gpu.usable_bytes or replay(traced.ledger.events, capacity_bytes=room).ran_out
-    return Need(allocated, reserved, reserved + beside.context_bytes, least, most, ran_out)
+    ran_out = bounds.most > gpu.usable_bytes or replay(traced.ledger.events, capacity_bytes=bounds.room).ran_out
+    return Need(bounds.allocated, reserved, reserved + beside.context_bytes, bounds.least, bounds.most, ran_out)
 
 
 @dataclass(frozen=True)
@@ -145,13 +163,14 @@ class Step:
 
     def traced(self, gpu: Gpu, sides: str = "ab", over: Spread | None = None) -> Traced:
         """On one GPU, or split over several. Raises CannotTrace, CannotPlace."""
-        from wirecheck.vram.step import trace_step
+        from wirecheck.vram.step import WHOLE, Extent, trace_step
 
         target = target_of(gpu)
+        extent = WHOLE if over else Extent(warm=True)
         key = f"{target} {self.wire} {self.train} {sides} {over}"
         if key not in self.made:
             configs = {side: config for side, config in self.configs.items() if side in sides}
-            self.made[key] = trace_step(configs, self.wire, self.train, target, self.seed, over=over)
+            self.made[key] = trace_step(configs, self.wire, self.train, target, self.seed, extent, over=over)
         return self.made[key]
 
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
+
+from wirecheck.vram.known import tensors_in
 
 _META = torch.device("meta")
 _IN_PLACE = frozenset(
@@ -104,9 +105,8 @@ def _nothing() -> None:
 
 def _maker(result: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Made | None:
     """Makes tensors like those of the result; None where one is not a plain new tensor, as of `_unsafe_view`."""
-    given = [one for one in tree_leaves((args, kwargs)) if isinstance(one, Tensor)]
-    taken = {one.untyped_storage()._cdata for one in given}
-    if any(isinstance(one, Tensor) and one.untyped_storage()._cdata in taken for one in tree_leaves(result)):
+    taken = {one.untyped_storage()._cdata for one in tensors_in((args, kwargs))}
+    if any(one.untyped_storage()._cdata in taken for one in tensors_in(result)):
         return None
     if isinstance(result, Tensor):
         return _tensor_maker(result)

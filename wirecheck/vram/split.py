@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_leaves
 from wirecheck import zoo_device_map
 from wirecheck.errors import CannotRun
 from wirecheck.vram.even import layers_of
+from wirecheck.vram.known import tensors_in
 from wirecheck.vram.live import Ledger, Tracer
 
 if TYPE_CHECKING:
@@ -130,8 +131,8 @@ class PlacedTracer(Tracer):  # type: ignore[no-untyped-call]
         if self._forced is not None:
             return self._forced
         places = set()
-        for one in tree_leaves((args, kwargs)):
-            block = self._live.get(one.untyped_storage()._cdata) if isinstance(one, Tensor) else None
+        for one in tensors_in((args, kwargs)):
+            block = self._live.get(one.untyped_storage()._cdata)
             if block is not None:
                 places.add(self._places.get(block.number, 0))
         backward = torch._C._current_graph_task_id() != -1

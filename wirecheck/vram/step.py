@@ -7,7 +7,7 @@ Two steps are run, since the optimizer's states are there from the second on; th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._device import _device_constructors
 
@@ -25,9 +25,11 @@ from wirecheck.limits import one_line
 from wirecheck.schema import TrainSpec, WireSpec
 from wirecheck.vram.allocator import replay
 from wirecheck.vram.attention import Target
-from wirecheck.vram.live import Event, Ledger, Peak, Tracer, tracing
+from wirecheck.vram.known import tensors_in
+from wirecheck.vram.live import Ledger, Peak, Tracer, tracing
 from wirecheck.vram.split import CannotPlace, DeviceMap, Numbered, PlacedTracer, Spread, device_maps, spread
 from wirecheck.vram.thin import make_thin
+from wirecheck.vram.told import Marks, in_turns, twice
 from wirecheck.wires import WIRES
 from wirecheck.wires.contract import Batch, Settings, SideName, Wire, WiredModel
 from wirecheck.wires.full_step import full_batch, optimizer, train_once
@@ -43,7 +45,6 @@ MOST_IDS = 1 << 23
 BYTES_PER_TOKEN = 4
 """Of English text, in the families' tokenizers: how long a teacher's prompt is taken to be."""
 Owner = Literal["a", "b", "wire"]
-Turns = Sequence[tuple[int, SideName]]
 
 
 class CannotTrace(CannotRun):
@@ -108,8 +109,8 @@ class _PairTracer(Tracer):  # type: ignore[no-untyped-call]
         if self.inside is not None and not backward:
             return self.inside
         found = set()
-        for one in torch.utils._pytree.tree_leaves(args):
-            block = self._live.get(one.untyped_storage()._cdata) if isinstance(one, Tensor) else None
+        for one in tensors_in(args):
+            block = self._live.get(one.untyped_storage()._cdata)
             if block is not None:
                 found.add(self._owners.get(block.number, "wire"))
         order: tuple[Owner, ...] = ("wire", "a", "b") if backward else ("a", "b", "wire")
@@ -145,32 +146,11 @@ class Traced:
     """Where the models are split: what happened on each GPU."""
     weights: Mapping[SideName, tuple[int, ...]] = field(default_factory=dict)
     """Each model's blocks that are there before the step."""
-    turns: tuple[tuple[int, SideName], ...] = ()
-    """(events before it, whose) for every forward of a model."""
 
     @cached_property
     def reserved_bytes(self) -> int:
         """What torch's allocator would hold at most, on a device with room enough."""
         return replay(self.ledger.events).reserved_bytes
-
-
-def in_turns(ledger: Ledger, weights: Mapping[SideName, tuple[int, ...]], turns: Turns) -> Ledger:
-    """The step with one model's weights on the device at a time: from its forward on until another's begins.
-
-    What else happens is the same, so that it is told from the step with all of them there.
-    """
-    sides = list(weights)
-    absent = {block for side in sides[1:] for block in weights[side]}
-    made, done, there = [], 0, sides[0]
-    for at, side in turns:
-        made += [event for event in ledger.events[done:at] if event.block not in absent]
-        done = at
-        if side != there:
-            made += [Event(block, 0) for block in weights[there]]
-            made += [Event(block, ledger.blocks[block].size) for block in weights[side]]
-            there = side
-    made += [event for event in ledger.events[done:] if event.block not in absent]
-    return Ledger(ledger.blocks, made, ledger.kernels)
 
 
 @dataclass(frozen=True)
@@ -180,7 +160,8 @@ class Extent:
     thin: bool = False
     """Of layers alike in kind only the first are there: what a layer allocates is seen, not how often."""
     warm: bool = False
-    """The second step alone, the optimizer's states being there before it."""
+    """The second step alone is run, the optimizer's states being there before it. Of a whole model the first step is
+    told from it (`twice`)."""
 
 
 WHOLE = Extent()
@@ -252,13 +233,15 @@ def _trace(
     tracer.own([*module.buffers()], "wire", "activations of the wire")
     numbered = Numbered(tracer) if isinstance(tracer, _SplitTracer) else nullcontext()
     with numbered, _noted(tracer, models, turns):
-        _run(tracer, wire, full_batch(spec, train), train, warm=extent.warm)
+        marks = _run(tracer, wire, full_batch(spec, train), train, warm=extent.warm)
+    if marks is not None and not extent.thin:
+        tracer.ledger, turns = twice(tracer.ledger, marks, turns)
     if apart:
         tracer.ledger = in_turns(tracer.ledger, held, turns)
     trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
     gpus = tracer.by_gpu(over.count) if isinstance(tracer, _SplitTracer) and over else ()
     each = tuple(Traced(one, one.peak(), trained if n == 0 else 0) for n, one in enumerate(gpus))
-    return Traced(tracer.ledger, tracer.ledger.peak(), trained, maps, each, held, tuple(turns))
+    return Traced(tracer.ledger, tracer.ledger.peak(), trained, maps, each, held)
 
 
 def _model(side: SideName, config: PretrainedConfig, train: TrainSpec, *, thin: bool) -> WiredModel:
@@ -281,24 +264,36 @@ def _table(model: PreTrainedModel) -> Tensor:
     return next(model.get_input_embeddings().parameters())
 
 
-def _run(tracer: _PairTracer, wire: Wire, batch: Batch, train: TrainSpec, *, warm: bool) -> None:
+def _run(tracer: _PairTracer, wire: Wire, batch: Batch, train: TrainSpec, *, warm: bool) -> Marks | None:
+    """Both steps, or the second alone, with what the first is told from."""
     # On CUDA torch updates all tensors at once, which takes memory of its own; for tensors without data it would not.
     update = optimizer(wire, train, foreach=tracer.target.device == "cuda")
     trained = [p for p in wire.module.parameters() if p.requires_grad]
+    states: tuple[int, ...] = ()
+    before: tuple[int, ...] = ()
+    begun = [0]
     if warm:
         with tracing(Tracer(tracer.target)), _Hollow():
             for p in trained:
                 p.grad = torch.zeros_like(p)
             update.step()
-        tracer.own([x for state in update.state.values() for x in state.values()], "wire", "optimizer states")
-        tracer.own([p.grad for p in trained if p.grad is not None], "wire", "gradients of the wire")
+        states = tracer.own([x for state in update.state.values() for x in state.values()], "wire", "optimizer states")
+        before = tracer.own(_gradients(trained), "wire", "gradients of the wire")
+        update.register_step_pre_hook(lambda *_: begun.append(len(tracer.ledger.events)))
+    held = len(tracer.ledger.events)
     with tracing(tracer):
         for step in range(STEPS - 1 if warm else 0, STEPS):
             with tracer.during(f"step {step + 1}"):
                 train_once(wire, batch, update)
-            tracer.rename([p.grad for p in trained if p.grad is not None], "gradients of the wire")
-            states = [x for state in update.state.values() for x in state.values() if isinstance(x, Tensor)]
-            tracer.rename(states, "optimizer states")
+            tracer.rename(_gradients(trained), "gradients of the wire")
+            made = [x for state in update.state.values() for x in state.values() if isinstance(x, Tensor)]
+            tracer.rename(made, "optimizer states")
+        after = tracer.blocks_of(_gradients(trained))
+    return Marks(held, begun[-1], states, before, after) if warm else None
+
+
+def _gradients(trained: list[nn.Parameter]) -> list[Tensor]:
+    return [p.grad for p in trained if p.grad is not None]
 
 
 @contextmanager

@@ -10,7 +10,7 @@ Lattice: kernels round positions up (to 8, 32, 128), so that along steps of 128 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -29,35 +29,44 @@ POSITION_STEP = 128
 """Positions from one point of the lattice to the next."""
 
 
+FEWEST_ROWS = 3
+"""Of the batches that a surface speaks of."""
+
+
 class NotShown(CannotRun):
     """The blocks of a step were not shown to grow as a polynomial, and why."""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """Where the step is traced along one axis: at `first + step k` for k = 0 .. degree, and at `check`."""
+    """Where the step is traced along one axis: at `first + step k` for k = 0 .. degree, and at `checks`."""
 
     first: int
     step: int
     degree: int
-    check: int
-    """In steps."""
+    checks: tuple[int, ...]
+    """In steps; a negative one is below the first point."""
 
     @property
     def points(self) -> tuple[int, ...]:
         """Values on the axis at which a trace is needed, the first one first."""
-        return tuple(self.first + self.step * k for k in (*range(self.degree + 1), self.check))
+        return tuple(self.first + self.step * k for k in (*range(self.degree + 1), *self.checks))
+
+    @property
+    def least(self) -> int:
+        """The smallest value that was traced."""
+        return min(self.points)
 
 
 def batch_axis(batch: int) -> Axis:
-    """Rows; `batch` is three at least, since a lone row is not padded and takes other kernels."""
-    assert batch >= 3, batch  # noqa: PLR2004
-    return Axis(batch, 1, 1, 8)
+    """Rows, from three on: a lone row is not padded and takes other kernels."""
+    first = max(batch, FEWEST_ROWS)
+    return Axis(first, 1, 1, (8, FEWEST_ROWS - first) if first > FEWEST_ROWS else (8,))
 
 
 def context_axis(context: int) -> Axis:
-    """Text tokens of a row beside latent and answer."""
-    return Axis(context, POSITION_STEP, 2, 5)
+    """Text tokens of a row beside latent and answer, along the lattice that begins at `context`."""
+    return Axis(context, POSITION_STEP, 2, (5,))
 
 
 @dataclass(frozen=True)
@@ -104,7 +113,9 @@ def surface(whole: Ledger, thin: Sequence[Ledger], axis: Axis) -> Surface:
         if not (same_blocks and same_events):
             raise NotShown("the step does other things at another size")
     growths = [_growth([ledger.blocks[n] for ledger in thin], axis) for n in range(len(first.blocks))]
-    rows = _matched(first.blocks, growths, whole.blocks)
+    seen = [block for block in whole.blocks if block.number not in whole.repeats]
+    grown = dict(zip((block.number for block in seen), _matched(first.blocks, growths, seen), strict=True))
+    rows = [grown[whole.repeats.get(block.number, block.number)] for block in whole.blocks]
     table = np.array(rows, dtype=np.float64).T.reshape(axis.degree + 1, -1)
     blocks = [event.block for event in whole.events]
     signs = np.array([1.0 if event.bytes else -1.0 for event in whole.events])
@@ -112,10 +123,11 @@ def surface(whole: Ledger, thin: Sequence[Ledger], axis: Axis) -> Surface:
 
 
 def _growth(row: list[Block], axis: Axis) -> Differences:
-    """Forward differences of one block's bytes along the axis, which hold at its further point too. NotShown."""
-    made = _forward([block.asked for block in row[:-1]])
-    if _newton(made, axis.check) != row[-1].asked:
-        raise NotShown(f"{row[0].op}: its bytes are no polynomial: {[block.asked for block in row]}")
+    """Forward differences of one block's bytes along the axis, which hold at its further points too. NotShown."""
+    asked = [block.asked for block in row]
+    made, seen = _forward(asked[: axis.degree + 1]), asked[axis.degree + 1 :]
+    if [_newton(made, k) for k in axis.checks] != seen:
+        raise NotShown(f"{row[0].op}: its bytes are no polynomial: {asked}")
     return made
 
 
@@ -156,21 +168,6 @@ def _ambiguous(name: Any, grown: set[Any]) -> bool:
 def _named(blocks: list[Block], around: tuple[int, ...]) -> list[Any]:
     kinds = [("", "", 0), *((block.op, block.part, block.asked) for block in blocks), ("", "", 0)]
     return [tuple(kinds[n + offset] for offset in around) for n in range(1, len(kinds) - 1)]
-
-
-def largest(fits: Callable[[int], bool], least: int, most: int, step: int = 1) -> int | None:
-    """The largest of least, least + step, .. most that fits, where all below it do; None where the least does not."""
-    if not fits(least):
-        return None
-    low, high = 0, (most - least) // step
-    reach = 1
-    while reach < high and fits(least + reach * step):
-        low, reach = reach, 2 * reach
-    high = min(high, reach)
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if fits(least + middle * step) else (low, middle - 1)
-    return least + low * step
 
 
 def _forward(values: list[int]) -> tuple[int, ...]:

@@ -1,0 +1,128 @@
+"""`wirecheck fit`: read both models, show the progress, write the files, hand back the exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+from rich.text import Text
+
+from wirecheck.cli_options import REPORTS_OF_TABLES
+from wirecheck.cli_output import say, write
+from wirecheck.cli_request import OPTIONS, request
+from wirecheck.errors import Interrupted, UsageError
+from wirecheck.fit import fit, started
+from wirecheck.fork_pool import free_cpus
+from wirecheck.frontier_records import Frontier, FrontierRow
+from wirecheck.snapshot import parse_ref, take
+from wirecheck.views import fit as view
+from wirecheck.views.words import visible
+
+FACES: dict[str, Callable[[Frontier], str]] = {".md": view.render, ".html": view.render_html}
+
+
+def fit_command(models: Sequence[str], options: Mapping[str, Any]) -> int:
+    """The exit code. Raises WirecheckError's children."""
+    reports: list[Path] = options["report"] or []
+    for path in reports:
+        if path.suffix.lower() not in FACES:
+            ending = path.suffix or "(none)"
+            raise UsageError(f"--report {path}: no table has the ending {ending}", next_step=f"use {REPORTS_OF_TABLES}")
+    asked = {option: options.get(option.removeprefix("--").replace("-", "_")) for option in OPTIONS}
+    wanted = request("fit", models, asked, seed=options["seed"], config=options["config"])
+    target = Path(options["json"]) if options["json"] not in (None, "-") else None
+    with Watch(Console(stderr=True)) as watch:
+        try:
+            snapshots = []
+            for text in models:
+                watch.note(f"reading {text} …")
+                snapshots.append(take(parse_ref(text), offline=options["offline"]))
+            a, b = snapshots
+            if target:  # a file from a killed run says `started`
+                write(target, to_json(started(wanted, a, b)))
+            found = fit(wanted, a, b, watch, jobs=options["jobs"] or free_cpus())
+        except KeyboardInterrupt:
+            raise Interrupted(None) from None
+        except Interrupted as stop:
+            if target and isinstance(stop.partial, Frontier):
+                write(target, to_json(stop.partial))
+            raise
+    if target:
+        write(target, to_json(found))
+    for path in reports:
+        write(path, FACES[path.suffix.lower()](found))
+    say(to_json(found) if options["json"] == "-" else shown(found))
+    return view.exit_code(found)
+
+
+def to_json(frontier: Frontier) -> str:
+    """The file format: the record, indented, with a newline at its end."""
+    return frontier.model_dump_json(indent=2) + "\n"
+
+
+def read_frontier(path: Path) -> Frontier:
+    """A frontier from its file. Raises UsageError when it is none."""
+    try:
+        return Frontier.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValidationError, UnicodeDecodeError) as error:
+        first = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        raise UsageError(f"{path}: no result of `wirecheck fit`: {first}") from None
+
+
+def shown(frontier: Frontier) -> str:
+    """What a terminal shows: the sentence, and a table for each axis."""
+    terminal, told = Console(highlight=False), view.View(frontier)
+    heads = {
+        "batch": f"largest batch, at {frontier.train.context:,} text tokens",
+        "context": f"longest context in text tokens, at batch {frontier.train.batch:,}",
+    }
+    with terminal.capture() as made:
+        terminal.print(Text(visible(told.sentence), style="bold"))
+        for axis in view.AXES:
+            table = Table("GPU", *told.ways, title=heads[axis], title_justify="left", title_style="bold")
+            for line in told.lines(axis):
+                table.add_row(visible(line.head), *map(_toned, line.cells))
+            terminal.print(table)
+        for what, why in told.untraced:
+            terminal.print(Text.assemble((f"{what}: ", "bold yellow"), visible(why)))
+        terminal.print(Text(f"Traced in {frontier.seconds:.1f} s; nothing was measured on a GPU.", style="dim"))
+    return made.get()
+
+
+def _toned(cell: str) -> Text:
+    return Text(cell, style="red" if cell == "none" else "yellow" if cell.startswith(("none", "not")) else "")
+
+
+class Watch:
+    """A bar on a terminal, a line for each finished piece of the work elsewhere."""
+
+    def __init__(self, console: Console) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self._console = console
+        self._bar = Bars(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._task = self._bar.add_task("…", total=None)
+
+    def __enter__(self) -> Watch:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def note(self, words: str) -> None:
+        """What is under way."""
+        self._bar.update(self._task, description=visible(words))
+
+    def rows(self, rows: Sequence[FrontierRow], done: int, total: int) -> None:
+        """Some rows are there."""
+        names = ", ".join(dict.fromkeys(row.gpu for row in rows))
+        ways = ", ".join(dict.fromkeys(row.way for row in rows))
+        self._bar.update(self._task, description="tracing", completed=done, total=total)
+        if not self._console.is_terminal:
+            self._console.print(f"{done:>3}/{total}  {visible(names)}: {ways}", soft_wrap=True, highlight=False)

@@ -1,0 +1,259 @@
+"""What GPUs hold of a pair's step at most, by trace: the ways it is tried in, and the work shared among processes.
+
+Each piece of the work, one set of kernels and options, is done in a forked child of its own: a class that crashes or
+hangs costs its rows, which then say so. Prints nothing; torch is loaded by what is called.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+from wirecheck.errors import CannotRun, CouldNotCheck, Interrupted
+from wirecheck.fork_pool import Answered, Died, in_forks
+from wirecheck.frontier_records import Frontier, FrontierGpu, FrontierRow, Placement, Way, WayName
+from wirecheck.probe import ModelBench
+from wirecheck.probes import MODEL_PROBES
+from wirecheck.runner import Request, checked, environment, run_one, why_not
+from wirecheck.schema import GpuRequest, ProbeRun, Ran, Severity, TrainSpec
+from wirecheck.snapshot import Snapshot
+from wirecheck.vram.gpus import Gpu, find
+from wirecheck.vram.plan import MARGIN, Step, target_of
+
+if TYPE_CHECKING:
+    from wirecheck.vram.attention import Target
+    from wirecheck.wires.contract import SideName
+
+GPUS = ("T4", "L4", "RTX-4090", "A6000", "A100-40GB", "A100-80GB", "H100-80GB", "H200")
+"""Asked about where no GPU is named: what clusters and desks have, by size."""
+LIMIT_S = 900.0
+"""Seconds one piece of the work may take; on one GPU the slowest takes a small part of it."""
+NEEDED = ("config", "class-fit")
+"""Probes that have to pass before a class is run on a model's config."""
+CHANGES: Mapping[WayName, Mapping[str, object]] = {
+    "as-asked": {},
+    "checkpointing": {"grad_checkpointing": True},
+    "in-turns": {"resident": "sequential"},
+    "in-turns-checkpointing": {"grad_checkpointing": True, "resident": "sequential"},
+}
+"""What each way sets of the training's spec."""
+WORDS: Mapping[WayName, str] = {
+    "as-asked": "as asked",
+    "checkpointing": "checkpointing",
+    "in-turns": "in turns",
+    "in-turns-checkpointing": "in turns, checkpointing",
+}
+ASSUMPTIONS = tuple(
+    " ".join(lines.split())
+    for lines in (
+        """Every answer is from traces of two steps: the real classes at full shape, wire, losses and optimizer, without
+        data. The first step is told from the second, which it repeats but for what it finds there. Nothing was measured
+        on a GPU.""",
+        f"""An answer fits at the upper end of the stated error: {MARGIN:.0%} of what is allocated, and the largest
+        context in the table of GPUs; torch's allocator, replayed, then finds room for every request.""",
+        """"perhaps N": up to N is not out of the question at the lower end of that error.""",
+        """Rows are padded unevenly, one row of three to the full length. Lengths are steps of 128 text tokens.""",
+        """Found on a surface: the step at any size is told from blocks that grow as polynomials of batch and length,
+        which further traces bore out to the byte. Found on traces: each size that was tried was traced. Found on
+        weights: they alone are too large.""",
+    )
+)
+_PLACEMENTS: tuple[Placement, ...] = ("one-gpu", "one-model-per-gpu", "split")
+
+
+class Progress(Protocol):
+    """Told what happens while it happens."""
+
+    def note(self, words: str) -> None:
+        """What is under way."""
+
+    def rows(self, rows: Sequence[FrontierRow], done: int, total: int) -> None:
+        """Those rows are there; `done` pieces of `total` are finished."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Rows that share their traces: one kind of kernels, one placement, one way."""
+
+    placement: Placement
+    gpus: tuple[tuple[Gpu, int], ...]
+    way: WayName
+
+
+def ways_of(train: TrainSpec) -> tuple[WayName, ...]:
+    """The ways that differ from one another, given what the training already does."""
+    seen: dict[TrainSpec, WayName] = {}
+    for way, changed in CHANGES.items():
+        seen.setdefault(train.model_copy(update=dict(changed)), way)
+    return tuple(seen.values())
+
+
+def pieces(gpus: Sequence[tuple[Gpu, int]], ways: Sequence[WayName]) -> list[Piece]:
+    """The work, what takes longest first. Models on GPUs of their own have no turns to take."""
+    alike: dict[tuple[Target, bool], list[tuple[Gpu, int]]] = {}
+    for gpu, count in gpus:
+        alike.setdefault((target_of(gpu), count > 1), []).append((gpu, count))
+    made: list[Piece] = []
+    for way in reversed(ways):
+        for (_, several), group in alike.items():
+            if not several:
+                made.append(Piece("one-gpu", tuple(group), way))
+            elif "resident" not in CHANGES[way]:
+                made += [Piece("split", (one,), way) for one in group]
+                made.append(Piece("one-model-per-gpu", tuple(group), way))
+    return sorted(made, key=lambda piece: _PLACEMENTS.index(piece.placement), reverse=True)
+
+
+def work(step: Step, piece: Piece) -> Iterator[FrontierRow]:
+    """The rows of one piece."""
+    from wirecheck.vram.frontier import on_each, on_one, over_all
+
+    asked = replace(step.but(CHANGES[piece.way]), made={})
+    match piece.placement:
+        case "one-gpu":
+            yield from on_one(asked, [gpu for gpu, _ in piece.gpus], piece.way)
+        case "one-model-per-gpu":
+            yield from on_each(asked, piece.gpus, piece.way)
+        case "split":
+            for gpu, count in piece.gpus:
+                yield over_all(asked, gpu, count, piece.way)
+
+
+def fit(request: Request, a: Snapshot, b: Snapshot, progress: Progress, *, jobs: int) -> Frontier:
+    """The frontier of a pair. CouldNotCheck where a config is not one to run; Interrupted with the rows so far."""
+    begin = time.perf_counter()
+    asked = request.policy.gpus or tuple(GpuRequest(name=name) for name in GPUS)
+    gpus = [(find(one.name), one.count) for one in asked]
+    ways = ways_of(request.train)
+    rows: list[FrontierRow] = []
+    try:
+        progress.note("reading the configs …")
+        step = _step(request, a, b)
+        todo = pieces(gpus, ways)
+        for done, made in enumerate(_shared_out(step, todo, jobs), start=1):
+            rows += made
+            progress.rows(made, done, len(todo))
+    except KeyboardInterrupt:
+        raise Interrupted(started(request, a, b, rows=rows, status="interrupted")) from None
+    seconds = round(time.perf_counter() - begin, 1)
+    whole = started(request, a, b, rows=rows, status="finished")
+    return whole.model_copy(update={"seconds": seconds})
+
+
+def started(
+    request: Request, a: Snapshot, b: Snapshot, *, rows: Sequence[FrontierRow] = (), status: str = "started"
+) -> Frontier:
+    """The record as it stands."""
+    asked = request.policy.gpus or tuple(GpuRequest(name=name) for name in GPUS)
+    found = [(find(one.name), one.count) for one in asked]
+    names = [(gpu.name, count) for gpu, count in found]
+    ways = ways_of(request.train)
+    order = {
+        (*name, way, place): n
+        for n, (name, way, place) in enumerate((x, y, z) for x in names for y in ways for z in _PLACEMENTS)
+    }
+    return Frontier(
+        status=status,
+        command=request.command,
+        seed=request.seed,
+        a=checked(a),
+        b=checked(b),
+        wire=request.wire,
+        train=request.train,
+        environment=environment(),
+        gpus=tuple(
+            FrontierGpu(name=gpu.name, count=count, usable_bytes=gpu.usable_bytes, source=gpu.source)
+            for gpu, count in found
+        ),
+        ways=tuple(Way(name=way, words=WORDS[way]) for way in ways),
+        rows=tuple(sorted(rows, key=lambda row: order[row.gpu, row.count, row.way, row.placement])),
+        assumptions=_assumptions(request, several=any(count > 1 for _, count in found)),
+    )
+
+
+def _assumptions(request: Request, *, several: bool) -> tuple[str, ...]:
+    said = list(ASSUMPTIONS)
+    if not request.train.grad_checkpointing:
+        said.append("Checkpointing: --grad-checkpointing.")
+    if request.train.resident == "joint":
+        said.append(
+            "In turns: a model's weights leave the GPU when the other's forward begins, which is "
+            'resident = "sequential" under [train] in a wirecheck.toml.'
+        )
+    if several:
+        said.append("A split model has the map that transformers' own inference gives, or an even one.")
+    return tuple(said)
+
+
+# --- the models, and the processes -------------------------------------------------------------------------------
+
+
+def _step(request: Request, a: Snapshot, b: Snapshot) -> Step:
+    sides: tuple[tuple[SideName, Snapshot], ...] = (("a", a), ("b", b))
+    configs = {}
+    for side, snapshot in sides:
+        bench = ModelBench(
+            wire=request.wire,
+            train=request.train,
+            policy=request.policy,
+            seed=request.seed,
+            side=side,
+            snapshot=snapshot,
+        )
+        _ready(bench)
+        configs[side] = bench.config
+    return Step(configs, request.wire, request.train, request.seed)
+
+
+def _ready(bench: ModelBench) -> None:
+    """CouldNotCheck where a probe of the config says that there is nothing to run."""
+    runs: list[ProbeRun] = []
+    for probe in (one for one in MODEL_PROBES if one.name in NEEDED):
+        reason = why_not(probe, bench.policy.depth, runs)
+        run = None if reason else run_one(probe, bench)
+        if run is not None:
+            runs.append(run)
+            bench.facts += run.facts
+            blocks = [finding.claim for finding in run.findings if finding.severity is Severity.BLOCK]
+            reason = blocks[0] if blocks else None if isinstance(run, Ran) else run.gap(run.level)
+        if reason:
+            ref = bench.snapshot.ref.text
+            raise CouldNotCheck(f"{ref}: {reason}", next_step=f"wirecheck model {ref}")
+
+
+def _shared_out(step: Step, todo: Sequence[Piece], jobs: int) -> Iterator[list[FrontierRow]]:
+    """The rows of each piece, in the order they come."""
+    if not hasattr(os, "fork"):
+        yield from (list(work(step, piece)) for piece in todo)
+        return
+    _warm(step)
+
+    def answer(name: str) -> str:
+        return json.dumps([row.model_dump(mode="json") for row in work(step, todo[int(name)])])
+
+    names = [str(n) for n in range(len(todo))]
+    for ended in in_forks(names, answer, jobs=jobs, limit_s=LIMIT_S):
+        match ended:
+            case Answered(text=text):
+                yield [FrontierRow.model_validate(row) for row in json.loads(text)]
+            case Died(name=name, why=why):
+                piece = todo[int(name)]
+                yield [
+                    FrontierRow(gpu=gpu.name, count=count, way=piece.way, placement=piece.placement, why=why)
+                    for gpu, count in piece.gpus
+                ]
+
+
+def _warm(step: Step) -> None:
+    """What every child would load, loaded once; what cannot be traced is the children's to say."""
+    from wirecheck.vram.attention import Target
+    from wirecheck.vram.step import Extent, trace_step
+
+    try:
+        trace_step(step.configs, step.wire, step.train, Target(), step.seed, Extent(thin=True, warm=True))
+    except CannotRun:
+        return

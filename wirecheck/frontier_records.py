@@ -1,0 +1,85 @@
+"""The records of `wirecheck fit`: what the GPUs hold at most, along the batch and along the context."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import FiniteFloat, NonNegativeInt, PositiveInt, model_validator
+
+from wirecheck.schema import CheckedModel, Environment, Record, TrainSpec, WireSpec
+
+WayName = Literal["as-asked", "checkpointing", "in-turns", "in-turns-checkpointing"]
+Placement = Literal["one-gpu", "one-model-per-gpu", "split"]
+
+
+class Largest(Record):
+    """The largest value along one axis, rows or text tokens, that a GPU holds."""
+
+    fits: NonNegativeInt
+    """Fits at the upper end of the trace's error; 0 where none was found to."""
+    may_fit: NonNegativeInt
+    """Above this none fits, even at the lower end of the trace's error; 0 where none does."""
+    ended: bool = False
+    """Whether the axis ended before the memory did: `fits` is the last value there is to ask for."""
+    least_bytes: NonNegativeInt | None = None
+    most_bytes: NonNegativeInt | None = None
+    """What the process is taken to hold at `fits`, on the fullest GPU."""
+    method: Literal["surface", "traces", "held"] = "surface"
+    """Found on a surface shown by traces; or every value that was tried was traced itself; or the weights alone are too
+    large."""
+
+
+class Way(Record):
+    """One set of options the step is tried with."""
+
+    name: WayName
+    words: str
+    """For people; with what is to be typed or written for it."""
+
+
+class FrontierGpu(Record):
+    """One kind of GPU, as the catalogue has it."""
+
+    name: str
+    count: PositiveInt = 1
+    usable_bytes: NonNegativeInt
+    source: str
+
+
+class FrontierRow(Record):
+    """What one GPU, or several, hold of the step in one way."""
+
+    gpu: str
+    count: PositiveInt = 1
+    way: WayName
+    placement: Placement
+    batch: Largest | None = None
+    """Of rows, at the context asked for; None where it was not found, and `why`."""
+    context: Largest | None = None
+    """Of text tokens beside latent and answer, at the batch asked for; None where it was not found, and `why`."""
+    why: str | None = None
+
+    @model_validator(mode="after")
+    def _answered_or_why(self) -> FrontierRow:
+        if (self.batch is None or self.context is None) and not self.why:
+            raise ValueError(f"{self.gpu} {self.way}: no answer and no reason")
+        return self
+
+
+class Frontier(Record):
+    """The file format of `wirecheck fit`."""
+
+    schema_version: Literal[1] = 1
+    status: Literal["started", "finished", "interrupted"]
+    command: str
+    seed: int
+    a: CheckedModel
+    b: CheckedModel
+    wire: WireSpec
+    train: TrainSpec
+    environment: Environment
+    gpus: tuple[FrontierGpu, ...]
+    ways: tuple[Way, ...]
+    rows: tuple[FrontierRow, ...] = ()
+    assumptions: tuple[str, ...] = ()
+    seconds: FiniteFloat = 0.0

@@ -1,0 +1,198 @@
+"""What `wirecheck fit` found, as markdown, as HTML, and as the sentences and cells that a terminal shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from wirecheck.frontier_records import Frontier, FrontierRow, Largest, Placement
+from wirecheck.views import html, templates
+from wirecheck.views.story import bar
+from wirecheck.views.words import ABSENT, human_bytes
+
+Axis = Literal["batch", "context"]
+AXES: tuple[Axis, ...] = ("batch", "context")
+PLACED: dict[Placement, str] = {
+    "one-gpu": "",
+    "one-model-per-gpu": "one model per GPU",
+    "split": "each model split over all",
+}
+
+
+_METHODS = {"surface": "surface", "traces": "traces", "held": "weights"}
+
+
+def render(frontier: Frontier) -> str:
+    """The frontier as GitHub-flavoured markdown: same input, same bytes."""
+    return templates.environment().get_template("fit.md.j2").render(frontier=frontier, view=View(frontier))
+
+
+def render_html(frontier: Frontier) -> str:
+    """The frontier as one self-contained page."""
+    view = View(frontier)
+    mood = {0: "compatible", 1: "incompatible"}.get(exit_code(frontier), "unproven")
+    return html.page(render(frontier), title=view.title, mood=mood)
+
+
+def exit_code(frontier: Frontier) -> int:
+    """0: every row is answered and one holds the step; 1: none does; 3: something could not be traced."""
+    if frontier.status != "finished" or any(row.why for row in frontier.rows):
+        return 3
+    return 0 if any(_held(row.batch) for row in frontier.rows) else 1
+
+
+def _held(found: Largest | None) -> int:
+    return 0 if found is None else found.fits
+
+
+@dataclass(frozen=True)
+class Line:
+    """One GPU, or several in one placement: a cell for each way."""
+
+    head: str
+    cells: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bar of the chart."""
+
+    head: str
+    way: str
+    drawn: str
+    cell: str
+
+
+@dataclass(frozen=True)
+class View:
+    """What the faces of a frontier tell."""
+
+    frontier: Frontier
+
+    @property
+    def title(self) -> str:
+        """The page's title."""
+        return f"wirecheck fit: {self.frontier.a.name} + {self.frontier.b.name}"
+
+    @property
+    def step(self) -> str:
+        """The step that was asked about."""
+        train, wire = self.frontier.train, self.frontier.wire
+        soft = wire.prefix_length
+        return (
+            f"wire {wire.name}, {soft} soft tokens, {train.context} of context, {train.answer} of answer, batch "
+            f"{train.batch}, frozen models in {train.dtype}, {train.optimizer}"
+        )
+
+    @property
+    def sentence(self) -> str:
+        """The whole frontier in one sentence."""
+        frontier = self.frontier
+        pair = f"{frontier.a.name} + {frontier.b.name}"
+        if frontier.status != "finished":
+            return f"{pair}: the search was {frontier.status} and not finished."
+        asked = frontier.train.batch
+        plain = {self._head(row) for row in frontier.rows if row.way == "as-asked" and _held(row.batch) >= asked}
+        some = {self._head(row) for row in frontier.rows if _held(row.batch) >= asked} - plain
+        smaller = {self._head(row) for row in frontier.rows if _held(row.batch) > 0} - plain - some
+        unknown = {self._head(row) for row in frontier.rows if row.why}
+        heads = list(dict.fromkeys(self._head(row) for row in frontier.rows))
+        rest = set(heads) - plain - some - smaller - unknown
+        groups = (
+            (f"batch {asked} fits as asked on", plain),
+            ("with other options on", some),
+            ("a smaller batch on", smaller),
+            ("no batch on", rest),
+            ("not traced on", unknown - plain - some - smaller),
+        )
+        said = [f"{words} {', '.join(h for h in heads if h in held)}" for words, held in groups if held]
+        return f"{pair}: {'; '.join(said)}."
+
+    @property
+    def ways(self) -> tuple[str, ...]:
+        """The heads of the columns."""
+        return tuple(way.words for way in self.frontier.ways)
+
+    def lines(self, axis: Axis) -> tuple[Line, ...]:
+        """The table of one axis: GPUs down, ways across."""
+        found: dict[str, dict[str, str]] = {}
+        for row in self.frontier.rows:
+            found.setdefault(self._head(row), {})[row.way] = self.cell(row, axis)
+        ways = [way.name for way in self.frontier.ways]
+        return tuple(Line(head, tuple(cells.get(way, ABSENT) for way in ways)) for head, cells in found.items())
+
+    def bars(self, axis: Axis) -> tuple[Bar, ...]:
+        """The chart of one axis: a bar for each row, to the scale of the largest."""
+        rows = [row for row in self.frontier.rows if getattr(row, axis) is not None]
+        whole = max((_held(getattr(row, axis)) for row in rows), default=0)
+        words = {way.name: way.words for way in self.frontier.ways}
+        heads = [self._head(row) for row in rows]
+        return tuple(
+            Bar(
+                head if n == 0 or heads[n - 1] != head else "",
+                words[row.way],
+                bar(_held(getattr(row, axis)), whole),
+                self.cell(row, axis),
+            )
+            for n, (head, row) in enumerate(zip(heads, rows, strict=True))
+        )
+
+    def chart(self, axis: Axis) -> str:
+        """The bars as lines of text."""
+        bars = self.bars(axis)
+        left, middle = (max((len(text) for text in column), default=0) for column in _columns(bars))
+        return "\n".join(f"{one.head:<{left}}  {one.way:<{middle}}  {one.drawn} {one.cell}".rstrip() for one in bars)
+
+    def cell(self, row: FrontierRow, axis: Axis) -> str:
+        """`43 (perhaps 47)`, `none`, `≥ 65,536`, or `not traced`."""
+        found: Largest | None = getattr(row, axis)
+        if found is None:
+            return "not traced"
+        mark = "≥ " if found.ended else ""
+        text = f"{mark}{found.fits:,}" if found.fits else "none"
+        return text if found.may_fit == found.fits else f"{text} (perhaps {found.may_fit:,})"
+
+    @property
+    def details(self) -> tuple[tuple[str, ...], ...]:
+        """(GPU, way, rows, process then, text tokens, process then, how) of every row that holds something."""
+        words = {way.name: way.words for way in self.frontier.ways}
+        return tuple(
+            (self._head(row), words[row.way], *_at(row.batch), *_at(row.context), _how(row))
+            for row in self.frontier.rows
+            if _held(row.batch)
+        )
+
+    @property
+    def untraced(self) -> tuple[tuple[str, str], ...]:
+        """(GPU and way, reason) of every row without an answer."""
+        words = {way.name: way.words for way in self.frontier.ways}
+        return tuple((f"{self._head(row)}, {words[row.way]}", row.why) for row in self.frontier.rows if row.why)
+
+    @property
+    def ended(self) -> bool:
+        """Whether an axis ended before the memory of a GPU did."""
+        return any(
+            found is not None and found.ended for row in self.frontier.rows for found in (row.batch, row.context)
+        )
+
+    @staticmethod
+    def _head(row: FrontierRow) -> str:
+        name = row.gpu if row.count == 1 else f"{row.count} x {row.gpu}"
+        return f"{name}, {PLACED[row.placement]}" if PLACED[row.placement] else name
+
+
+def _columns(bars: tuple[Bar, ...]) -> tuple[list[str], list[str]]:
+    return [one.head for one in bars], [one.way for one in bars]
+
+
+def _at(found: Largest | None) -> tuple[str, str]:
+    if found is None or not found.fits:
+        return ("none" if found else ABSENT), ABSENT
+    least, most = found.least_bytes, found.most_bytes
+    span = ABSENT if least is None or most is None else f"{least / 1e9:.1f} to {human_bytes(most)}"
+    return f"{found.fits:,}", span
+
+
+def _how(row: FrontierRow) -> str:
+    methods = [_METHODS[found.method] for found in (row.batch, row.context) if found is not None]
+    return " / ".join(dict.fromkeys(methods))

@@ -1,0 +1,145 @@
+"""What GPUs hold of a step at most: the largest batch at the context asked for, the longest context at the batch.
+
+On one GPU, and with one model on each of several, the answer is found on curves (`curve`); where models are split,
+every value that is tried is traced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+
+from wirecheck import zoo
+from wirecheck.errors import CannotRun
+from wirecheck.frontier_records import FrontierRow, Largest, Placement, WayName
+from wirecheck.vram.allocator import replay
+from wirecheck.vram.curve import AxisName, Curve, Traces
+from wirecheck.vram.gpus import Gpu
+from wirecheck.vram.plan import Plan, Step, bounds_of, even_split, split, target_of
+from wirecheck.vram.search import largest, largest_below
+
+MOST_ROWS = 1 << 16
+"""The largest batch that is asked for."""
+MOST_TOKENS = 1 << 20
+"""The longest context that is asked for where no model says how many positions it has."""
+AXES: tuple[AxisName, ...] = ("batch", "context")
+Find = Callable[[AxisName], Largest]
+
+
+def on_one(step: Step, gpus: Sequence[Gpu], way: WayName) -> Iterator[FrontierRow]:
+    """Everything on one GPU, for GPUs that choose the same kernels."""
+    traces = Traces(step, target_of(gpus[0]))
+    curves = {axis: [Curve(traces, axis, _end(step, axis))] for axis in AXES}
+    for gpu in gpus:
+        yield _row(gpu, 1, way, "one-gpu", _on(gpu, curves))
+
+
+def on_each(step: Step, gpus: Sequence[tuple[Gpu, int]], way: WayName) -> Iterator[FrontierRow]:
+    """One model on each of two GPUs, beside its own adapter, for GPUs that choose the same kernels."""
+    steps = [replace(step, configs={side: config}, made={}) for side, config in step.configs.items()]
+    alone = [Traces(one, target_of(gpus[0][0])) for one in steps]
+    curves = {axis: [Curve(traces, axis, _end(step, axis)) for traces in alone] for axis in AXES}
+    for gpu, count in gpus:
+        yield _row(gpu, count, way, "one-model-per-gpu", _on(gpu, curves))
+
+
+def over_all(step: Step, gpu: Gpu, count: int, way: WayName) -> FrontierRow:
+    """Each model split over all of them, by `device_map="auto"` or evenly."""
+    return _row(gpu, count, way, "split", lambda axis: _found_split(step, gpu, count, axis))
+
+
+def _on(gpu: Gpu, curves: Mapping[AxisName, Sequence[Curve]]) -> Find:
+    return lambda axis: found(curves[axis], gpu)
+
+
+def found(curves: Sequence[Curve], gpu: Gpu) -> Largest:
+    """The largest value at which that GPU holds each of the curves. Raises CannotTrace."""
+    if any(bounds_of(curve.held_bytes, gpu).least > gpu.usable_bytes for curve in curves):
+        return Largest(fits=0, may_fit=0, method="held")
+    first = curves[0]
+    most = min(curve.most for curve in curves)
+    border = max(curve.shown_from for curve in curves)
+
+    def peak(value: int) -> int:
+        return max(curve.peak_bytes(value) for curve in curves)
+
+    def top(test: Callable[[int], bool]) -> int | None:
+        """On the surfaces, which cost nothing, if there; else below them."""
+        if border <= most and test(border):
+            return largest(test, border, most, first.stride)
+        return largest(test, first.least, min(border - first.stride, most), first.stride)
+
+    may = top(lambda value: bounds_of(peak(value), gpu).least <= gpu.usable_bytes)
+    held = top(lambda value: bounds_of(peak(value), gpu).most <= gpu.usable_bytes)
+    if held is not None:
+        held = largest_below(lambda value: _is_served(curves, gpu, value), held, first.least, first.stride)
+    method = "surface" if all(curve.shown is not None for curve in curves) else "traces"
+    if held is None:
+        return Largest(fits=0, may_fit=may or 0, method=method)
+    bounds = bounds_of(peak(held), gpu)
+    return Largest(
+        fits=held,
+        may_fit=max(may or 0, held),
+        ended=held == most,
+        least_bytes=bounds.least,
+        most_bytes=bounds.most,
+        method=method,
+    )
+
+
+def _is_served(curves: Sequence[Curve], gpu: Gpu, value: int) -> bool:
+    """Whether torch's allocator finds room for every request."""
+    rooms = [(curve, bounds_of(curve.peak_bytes(value), gpu).room) for curve in curves]
+    return not any(replay(curve.events(value), capacity_bytes=room).ran_out for curve, room in rooms)
+
+
+def _found_split(step: Step, gpu: Gpu, count: int, axis: AxisName) -> Largest:
+    """Raises CannotTrace, CannotPlace."""
+    lattice = Curve(Traces(step, target_of(gpu)), axis, _end(step, axis), exact=True)
+    unknown = ""
+
+    @cache
+    def plan(value: int) -> Plan:
+        nonlocal unknown
+        asked = replace(step.but({axis: value}), made={})  # each is asked for once: its traces are not kept
+        first = split(asked, gpu, count)
+        even = even_split(asked, gpu, count) if first.needs and first.outcome != "fits" else None
+        unknown = unknown or first.unknown
+        return first if even is None or not even.needs else min(first, even, key=lambda one: one.fullest.most)
+
+    held = largest(lambda value: plan(value).outcome == "fits", lattice.least, lattice.most, lattice.stride)
+    begin = held or lattice.least
+    may = largest(lambda value: plan(value).outcome != "does-not-fit", begin, lattice.most, lattice.stride)
+    if held is None:
+        if unknown:
+            raise CannotRun(unknown)
+        return Largest(fits=0, may_fit=may or 0, method="traces")
+    need = plan(held).fullest
+    return Largest(
+        fits=held,
+        may_fit=max(may or 0, held),
+        ended=held == lattice.most,
+        least_bytes=need.least,
+        most_bytes=need.most,
+        method="traces",
+    )
+
+
+def _row(gpu: Gpu, count: int, way: WayName, placement: Placement, find: Find) -> FrontierRow:
+    answers: dict[AxisName, Largest] = {}
+    why = None
+    for axis in AXES:
+        try:
+            answers[axis] = find(axis)
+        except CannotRun as missing:
+            why = missing.reason
+    return FrontierRow(gpu=gpu.name, count=count, way=way, placement=placement, why=why, **answers)
+
+
+def _end(step: Step, axis: AxisName) -> int:
+    """The last value there is to ask for: for text, what latent and answer leave of the models' positions."""
+    if axis == "batch":
+        return MOST_ROWS
+    known = [n for config in step.configs.values() if (n := zoo.positions(config)) is not None]
+    return min(known) - step.wire.prefix_length - step.train.answer if known else MOST_TOKENS
