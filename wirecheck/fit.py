@@ -58,8 +58,7 @@ ASSUMPTIONS = tuple(
         """"perhaps N": up to N is not out of the question at the lower end of that error.""",
         """Rows are padded unevenly, one row of three to the full length. Lengths are steps of 128 text tokens.""",
         """Found on a surface: the step at any size is told from blocks that grow as polynomials of batch and length,
-        which further traces bore out to the byte. Found on traces: each size that was tried was traced. Found on
-        weights: they alone are too large.""",
+        which further traces bore out to the byte. Found on traces: each size that was tried was traced.""",
     )
 )
 _PLACEMENTS: tuple[Placement, ...] = ("one-gpu", "one-model-per-gpu", "split")

@@ -24,9 +24,8 @@ class Largest(Record):
     least_bytes: NonNegativeInt | None = None
     most_bytes: NonNegativeInt | None = None
     """What the process is taken to hold at `fits`, on the fullest GPU."""
-    method: Literal["surface", "traces", "held"] = "surface"
-    """Found on a surface shown by traces; or every value that was tried was traced itself; or the weights alone are too
-    large."""
+    method: Literal["surface", "traces"] = "surface"
+    """Found on a surface shown by traces, or each value that was tried was traced itself."""
 
 
 class Way(Record):

@@ -19,9 +19,6 @@ PLACED: dict[Placement, str] = {
 }
 
 
-_METHODS = {"surface": "surface", "traces": "traces", "held": "weights"}
-
-
 def render(frontier: Frontier) -> str:
     """The frontier as GitHub-flavoured markdown: same input, same bytes."""
     return templates.environment().get_template("fit.md.j2").render(frontier=frontier, view=View(frontier))
@@ -154,7 +151,7 @@ class View:
 
     @property
     def details(self) -> tuple[tuple[str, ...], ...]:
-        """(GPU, way, rows, process then, text tokens, process then, how) of every row that holds something."""
+        """(GPU, way, rows, process then, text tokens, process then, method) of every row that holds something."""
         words = {way.name: way.words for way in self.frontier.ways}
         return tuple(
             (self._head(row), words[row.way], *_at(row.batch), *_at(row.context), _how(row))
@@ -194,5 +191,5 @@ def _at(found: Largest | None) -> tuple[str, str]:
 
 
 def _how(row: FrontierRow) -> str:
-    methods = [_METHODS[found.method] for found in (row.batch, row.context) if found is not None]
+    methods = [found.method for found in (row.batch, row.context) if found is not None]
     return " / ".join(dict.fromkeys(methods))

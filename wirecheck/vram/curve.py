@@ -6,6 +6,7 @@ takes a tenth of a millisecond; elsewhere it takes a trace, which is kept.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -13,9 +14,8 @@ from typing import Any, Literal
 from wirecheck import zoo
 from wirecheck.errors import CannotRun
 from wirecheck.vram.attention import Target
-from wirecheck.vram.live import Event
 from wirecheck.vram.plan import Step
-from wirecheck.vram.step import MOST_IDS, Extent, Traced, trace_step
+from wirecheck.vram.step import MOST_IDS, Built, Extent, Traced, trace_step, weight_bytes
 from wirecheck.vram.surface import POSITION_STEP, Axis, Surface, batch_axis, context_axis, surface
 
 AxisName = Literal["batch", "context"]
@@ -31,6 +31,7 @@ class Traces:
     step: Step
     target: Target
     made: dict[Any, Traced] = field(default_factory=dict, repr=False, compare=False)
+    built: Built = field(default_factory=dict, repr=False, compare=False)
 
     def at(self, axis: AxisName, value: int, extent: Extent) -> Traced:
         """The step at that batch, or that context. Raises CannotTrace."""
@@ -38,7 +39,9 @@ class Traces:
         key = (train.batch, train.context, extent)
         if key not in self.made:
             step = self.step
-            self.made[key] = trace_step(step.configs, step.wire, train, self.target, step.seed, extent)
+            self.made[key] = trace_step(
+                step.configs, step.wire, train, self.target, step.seed, extent, built=self.built
+            )
         return self.made[key]
 
 
@@ -92,18 +95,22 @@ class Curve:
     @cached_property
     def held_bytes(self) -> int:
         """Of models' weights, on the GPU at any value. Raises CannotTrace."""
-        made = self._at(self.least if self.shown is None else self.shown.axis.first)
-        each = [sum(made.ledger.blocks[block].size for block in blocks) for blocks in made.weights.values()]
-        return max(each) if self.traces.step.train.resident == "sequential" else sum(each)
+        traces, train = self.traces, self.traces.step.train
+        each = weight_bytes(traces.step.configs, train, traces.target, traces.built).values()
+        return max(each) if train.resident == "sequential" else sum(each)
+
+    def exact_peak(self, value: int) -> int:
+        """The most bytes alive at a time, traced at that value. Raises CannotTrace."""
+        return self._at(value).peak.bytes
 
     def peak_bytes(self, value: int) -> int:
         """The most bytes alive at a time. Raises CannotTrace."""
         if self._is_shown(value):
             assert self.shown is not None
             return self.shown.peak_bytes(value)
-        return self._at(value).peak.bytes
+        return self.exact_peak(value)
 
-    def events(self, value: int) -> list[Event]:
+    def events(self, value: int) -> Sequence[tuple[int, int]]:
         """What the allocator is asked for. Raises CannotTrace."""
         if self._is_shown(value):
             assert self.shown is not None

@@ -55,9 +55,9 @@ def _on(gpu: Gpu, curves: Mapping[AxisName, Sequence[Curve]]) -> Find:
 
 def found(curves: Sequence[Curve], gpu: Gpu) -> Largest:
     """The largest value at which that GPU holds each of the curves. Raises CannotTrace."""
-    if any(bounds_of(curve.held_bytes, gpu).least > gpu.usable_bytes for curve in curves):
-        return Largest(fits=0, may_fit=0, method="held")
     first = curves[0]
+    if any(_out_of_question(curve, gpu) for curve in curves):
+        return Largest(fits=0, may_fit=0, method="traces")
     most = min(curve.most for curve in curves)
     border = max(curve.shown_from for curve in curves)
 
@@ -86,6 +86,14 @@ def found(curves: Sequence[Curve], gpu: Gpu) -> Largest:
         most_bytes=bounds.most,
         method=method,
     )
+
+
+def _out_of_question(curve: Curve, gpu: Gpu) -> bool:
+    """Whether not even the first value may fit; asked by a trace of its own where the weights alone are too close."""
+    weights = bounds_of(curve.held_bytes, gpu)
+    if weights.least > gpu.usable_bytes or weights.most <= gpu.usable_bytes:
+        return weights.least > gpu.usable_bytes
+    return bounds_of(curve.exact_peak(curve.least), gpu).least > gpu.usable_bytes
 
 
 def _is_served(curves: Sequence[Curve], gpu: Gpu, value: int) -> bool:

@@ -21,6 +21,8 @@ _IN_PLACE = frozenset(
     for name in ("add", "sub", "mul", "div", "addcmul", "addcdiv", "lerp", "sqrt", "zero", "fill", "copy")
 )
 """Of the operations that write into an operand, those that leave its shape as it is, and return it."""
+_PLAIN = (int, float, bool, str, torch.dtype, torch.device, torch.layout, torch.memory_format)
+"""Types of arguments that stand for themselves."""
 _MOST = 1 << 16
 """Results that are remembered at a time."""
 
@@ -86,11 +88,9 @@ def _one(value: Any) -> Any:
         if value.device.type != "meta":
             raise _Unknown
         return (value.shape, value.stride(), value.dtype)
-    if isinstance(value, list | tuple):
+    if isinstance(value, (list, tuple)):  # a union is made anew at each call
         return (type(value), *map(_one, value))
-    if value is None or isinstance(
-        value, int | float | bool | str | torch.dtype | torch.device | torch.layout | torch.memory_format
-    ):
+    if value is None or isinstance(value, _PLAIN):
         return (type(value), value)
     raise _Unknown
 

@@ -30,7 +30,7 @@ def largest_below(fits: Fits, most: int, least: int, step: int = 1) -> int | Non
         return most
     high, reach = most, 1  # `high` does not fit
     while (low := most - reach * step) > least and not fits(low):
-        high, reach = low, 2 * reach
+        high, reach = low, 4 * reach
     low = max(low, least)
     if low == least and not fits(low):
         return None

@@ -7,10 +7,11 @@ Two steps are run, since the optimizer's states are there from the second on; th
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -144,8 +145,6 @@ class Traced:
     """Where the models are split: which GPU each part of them is on."""
     gpus: tuple[Traced, ...] = ()
     """Where the models are split: what happened on each GPU."""
-    weights: Mapping[SideName, tuple[int, ...]] = field(default_factory=dict)
-    """Each model's blocks that are there before the step."""
 
     @cached_property
     def reserved_bytes(self) -> int:
@@ -165,6 +164,8 @@ class Extent:
 
 
 WHOLE = Extent()
+Built = dict[tuple[SideName, bool], WiredModel]
+"""Models built, whole or thin, to be used again for another size of the same step."""
 
 
 def trace_step(  # noqa: PLR0917  # what a step is of
@@ -176,12 +177,13 @@ def trace_step(  # noqa: PLR0917  # what a step is of
     extent: Extent = WHOLE,
     *,
     over: Spread | None = None,
+    built: Built | None = None,
 ) -> Traced:
     """The step of one model or of two. Raises CannotTrace.
 
     With one model the wire has one adapter. `resident` sequential: a model's weights are on the device from its forward
     on until the other model's begins. `over`: each model is split over several GPUs, the wire is on the first;
-    CannotPlace where the library does not split them so.
+    CannotPlace where the library does not split them so. `built`: models of an earlier trace of the same step.
     """
     if not traceable(wire):
         raise CannotTrace(f"the wire {wire.name} is not one that can be traced")
@@ -192,8 +194,8 @@ def trace_step(  # noqa: PLR0917  # what a step is of
     if any(zoo.quantization(config) for config in configs.values()):
         raise CannotTrace("the weights are quantized, and what their kernels keep is not known to the trace")
     try:
-        with zoo.quiet():
-            return _trace(configs, Settings(wire=wire, train=train, seed=seed), target, extent, over)
+        with zoo.quiet(), _uncollected():
+            return _trace(configs, Settings(wire=wire, train=train, seed=seed), target, extent, over, built)
     except (CannotTrace, CannotPlace):
         raise
     except CannotRun as missing:
@@ -202,15 +204,46 @@ def trace_step(  # noqa: PLR0917  # what a step is of
         raise CannotTrace(f"{type(error).__name__}: {one_line(error)}") from error
 
 
-def _trace(
+def weight_bytes(
+    configs: Mapping[SideName, PretrainedConfig], train: TrainSpec, target: Target, built: Built
+) -> dict[SideName, int]:
+    """What each model's weights take on the device, without a trace. Raises CannotTrace."""
+    made: dict[SideName, int] = {}
+    for side, config in configs.items():
+        try:
+            with zoo.quiet():
+                model = _model(side, config, train, WHOLE, built).model
+        except Exception as error:  # a class may raise anything
+            raise CannotTrace(f"{type(error).__name__}: {one_line(error)}") from error
+        storages = {
+            t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in (*model.parameters(), *model.buffers())
+        }
+        made[side] = sum(-(-size // target.rounding) * target.rounding for size in storages.values())
+    return made
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """No collection of cycles, which in a run comes at no moment that could be told: what is in one lives on."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _trace(  # noqa: PLR0917  # what a step is of
     configs: Mapping[SideName, PretrainedConfig],
     settings: Settings,
     target: Target,
     extent: Extent,
     over: Spread | None,
+    built: Built | None,
 ) -> Traced:
     spec, train = settings.wire, settings.train
-    models = {side: _model(side, config, train, thin=extent.thin) for side, config in configs.items()}
+    models = {side: _model(side, config, train, extent, built) for side, config in configs.items()}
     first = models["a"] if "a" in models else models["b"]
     other = models.get("b", first)
     if other is first and spec.name == "resampler":
@@ -241,10 +274,22 @@ def _trace(
     trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
     gpus = tracer.by_gpu(over.count) if isinstance(tracer, _SplitTracer) and over else ()
     each = tuple(Traced(one, one.peak(), trained if n == 0 else 0) for n, one in enumerate(gpus))
-    return Traced(tracer.ledger, tracer.ledger.peak(), trained, maps, each, held)
+    return Traced(tracer.ledger, tracer.ledger.peak(), trained, maps, each)
 
 
-def _model(side: SideName, config: PretrainedConfig, train: TrainSpec, *, thin: bool) -> WiredModel:
+def _model(
+    side: SideName, config: PretrainedConfig, train: TrainSpec, extent: Extent, built: Built | None
+) -> WiredModel:
+    known = None if built is None else built.get((side, extent.thin))
+    if known is not None:
+        return replace(known, tokenizer=cast("Any", SizedTokenizer(_table(known.model).shape[0], train.context)))
+    made = _build(side, config, train, thin=extent.thin)
+    if built is not None:
+        built[side, extent.thin] = made
+    return made
+
+
+def _build(side: SideName, config: PretrainedConfig, train: TrainSpec, *, thin: bool) -> WiredModel:
     model = zoo.still(zoo.build(deepcopy(config) if thin else config, device="meta", dtype=getattr(torch, train.dtype)))
     if thin:
         make_thin(model)

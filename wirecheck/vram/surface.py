@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wirecheck.errors import CannotRun
-from wirecheck.vram.live import Block, Event, Ledger
+from wirecheck.vram.live import Block, Ledger
 
 Floats = NDArray[np.float64]
 Differences = tuple[int, ...]
@@ -93,15 +93,12 @@ class Surface:
         """The most bytes alive at a time."""
         return int(np.cumsum(self.sizes(value) * self.signs).max(initial=0.0))
 
-    def events(self, value: int) -> list[Event]:
-        """What the allocator is asked for, in order."""
-        sizes = self.sizes(value).astype(np.int64).tolist()
-        born = (self.signs > 0).tolist()
-        return [
-            Event(block, size if alive else 0)
-            for block, size, alive in zip(self.blocks, sizes, born, strict=True)
-            if size
-        ]
+    def events(self, value: int) -> list[tuple[int, int]]:
+        """What the allocator is asked for, in order: (block, bytes), zero bytes where it dies."""
+        sizes = self.sizes(value)
+        there = sizes > 0
+        asked = np.where(self.signs > 0, sizes, 0.0)[there].astype(np.int64).tolist()
+        return list(zip(np.array(self.blocks)[there].tolist(), asked, strict=True))
 
 
 def surface(whole: Ledger, thin: Sequence[Ledger], axis: Axis) -> Surface:
