@@ -11,7 +11,7 @@ from wirecheck.errors import CannotRun
 from wirecheck.vram import remembered
 from wirecheck.vram.live import Block, Event, Ledger, Tracer, tracing
 from wirecheck.vram.step import Extent, trace_step
-from wirecheck.vram.surface import NotShown, Surface, batch_axis, context_axis, largest, surface
+from wirecheck.vram.surface import NotShown, Surface, batch_axis, context_axis, surface
 from wirecheck.vram.thin import make_thin
 
 WARM, THIN = Extent(warm=True), Extent(thin=True, warm=True)
@@ -53,14 +53,6 @@ def test_a_window_that_begins_to_count_is_not_taken_for_a_polynomial():
     sliding = {"a": small("mistral", sliding_window=300)}
     with pytest.raises(NotShown):
         along(sliding, TRAIN, context_axis(8), "context")
-
-
-@pytest.mark.parametrize("checkpointed", [False, True])
-def test_the_second_step_alone_has_the_peak_of_both(checkpointed):
-    train = TRAIN.model_copy(update={"grad_checkpointing": checkpointed})
-    both, warm = (trace_step(PAIR, WIRE, train, AMPERE, extent=e) for e in (Extent(), WARM))
-    assert (warm.peak.bytes, warm.peak.parts) == (both.peak.bytes, both.peak.parts)
-    assert len(warm.ledger.events) < len(both.ledger.events)
 
 
 def test_a_thin_model_has_one_layer_of_each_kind_and_its_config_says_so():
@@ -167,15 +159,3 @@ def test_another_step_at_another_size_is_refused():
     thin[1] = ledger_of([("mm", "p", 4000)], deaths=[0])
     with pytest.raises(NotShown, match="other things"):
         surface(ledger_of([("mm", "p", 3000)]), thin, AXIS)
-
-
-@pytest.mark.parametrize(("limit", "step", "expected"), [(0, 1, None), (1, 1, 1), (7, 1, 7), (7, 3, 7), (99, 4, 21)])
-def test_the_largest_that_fits(limit, step, expected):
-    asked = []
-
-    def fits(value):
-        asked.append(value)
-        return value <= limit
-
-    assert largest(fits, 1, 23, step) == expected
-    assert all((value - 1) % step == 0 for value in asked)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
@@ -85,10 +86,13 @@ def shown(frontier: Frontier) -> str:
     with terminal.capture() as made:
         terminal.print(Text(visible(told.sentence), style="bold"))
         for axis in view.AXES:
-            table = Table("GPU", *told.ways, title=heads[axis], title_justify="left", title_style="bold")
+            table = Table(
+                "GPU", *told.ways, title=heads[axis], title_justify="left", title_style="bold", box=SIMPLE_HEAD
+            )
             for line in told.lines(axis):
                 table.add_row(visible(line.head), *map(_toned, line.cells))
             terminal.print(table)
+        terminal.print(Text(visible(told.legend), style="dim"))
         for what, why in told.untraced:
             terminal.print(Text.assemble((f"{what}: ", "bold yellow"), visible(why)))
         terminal.print(Text(f"Traced in {frontier.seconds:.1f} s; nothing was measured on a GPU.", style="dim"))
@@ -96,7 +100,7 @@ def shown(frontier: Frontier) -> str:
 
 
 def _toned(cell: str) -> Text:
-    return Text(cell, style="red" if cell == "none" else "yellow" if cell.startswith(("none", "not")) else "")
+    return Text(cell, style="red" if cell == "none" else "yellow" if cell.startswith(("0", "not")) else "")
 
 
 class Watch:

@@ -55,7 +55,8 @@ ASSUMPTIONS = tuple(
         on a GPU.""",
         f"""An answer fits at the upper end of the stated error: {MARGIN:.0%} of what is allocated, and the largest
         context in the table of GPUs; torch's allocator, replayed, then finds room for every request.""",
-        """"perhaps N": up to N is not out of the question at the lower end of that error.""",
+        """The upper figure of a range is the largest value that is not out of the question at the lower end of that
+        error.""",
         """Rows are padded unevenly, one row of three to the full length. Lengths are steps of 128 text tokens.""",
         """Found on a surface: the step at any size is told from blocks that grow as polynomials of batch and length,
         which further traces bore out to the byte. Found on traces: each size that was tried was traced.""",

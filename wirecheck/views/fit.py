@@ -99,11 +99,17 @@ class View:
             (f"batch {asked} fits as asked on", plain),
             ("with other options on", some),
             ("a smaller batch on", smaller),
-            ("no batch on", rest),
+            ("nothing is shown to fit on", rest),
             ("not traced on", unknown - plain - some - smaller),
         )
         said = [f"{words} {', '.join(h for h in heads if h in held)}" for words, held in groups if held]
         return f"{pair}: {'; '.join(said)}."
+
+    @property
+    def legend(self) -> str:
+        """How to read a cell."""
+        ranges = "43 to 47: 43 fits, above 47 nothing does, and between them it is within the trace's error."
+        return f"{ranges} ≥ N: there is no more to ask for, and N fits." if self.ended else ranges
 
     @property
     def ways(self) -> tuple[str, ...]:
@@ -141,13 +147,15 @@ class View:
         return "\n".join(f"{one.head:<{left}}  {one.way:<{middle}}  {one.drawn} {one.cell}".rstrip() for one in bars)
 
     def cell(self, row: FrontierRow, axis: Axis) -> str:
-        """`43 (perhaps 47)`, `none`, `≥ 65,536`, or `not traced`."""
+        """`43`, `43 to 47`, `none`, `0 to 6`, `≥ 65,536`, or `not traced`."""
         found: Largest | None = getattr(row, axis)
         if found is None:
             return "not traced"
-        mark = "≥ " if found.ended else ""
-        text = f"{mark}{found.fits:,}" if found.fits else "none"
-        return text if found.may_fit == found.fits else f"{text} (perhaps {found.may_fit:,})"
+        if found.ended:
+            return f"≥ {found.fits:,}"
+        if found.fits == found.may_fit:
+            return f"{found.fits:,}" if found.fits else "none"
+        return f"{found.fits:,} to {found.may_fit:,}"
 
     @property
     def details(self) -> tuple[tuple[str, ...], ...]:
