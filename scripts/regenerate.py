@@ -29,12 +29,14 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 import architectures  # noqa: E402 - the script beside this one
 
-from wirecheck.cli_output import read_result  # noqa: E402 - the checkout's own package, after its path is set
+from wirecheck.cli_fit import read_frontier  # noqa: E402 - the checkout's own package, after its path is set
+from wirecheck.cli_output import read_result  # noqa: E402
 from wirecheck.cli_texts import json_schema  # noqa: E402
 from wirecheck.codes import CODES  # noqa: E402
+from wirecheck.views import fit as fit_view  # noqa: E402
 from wirecheck.views import html, markdown  # noqa: E402
 
-COMMANDS = ("", "pair", "model", "architectures", "demo", "explain", "report", "schema", "doctor")
+COMMANDS = ("", "pair", "model", "fit", "architectures", "demo", "explain", "report", "schema", "doctor")
 
 SEED_PAIRS = {
     "llama-3.2-1b+mistral-7b-v0.3": (
@@ -88,11 +90,24 @@ def checks_page() -> str:
 WORDS = {"docs/schema.json": json_schema, "docs/cli.md": help_page, "docs/checks.md": checks_page}
 
 
-def run_report(name: str, models: tuple[str, str], folder: Path) -> dict[str, Any]:
+FIT = "-fit"
+"""How the name of a report of `wirecheck fit` ends."""
+
+
+def run_report(verb: str, name: str, models: tuple[str, str], folder: Path) -> dict[str, Any]:
     """One fresh run in `folder`, where the models lie under short relative names."""
     target = folder / f"{name}.json"
-    wirecheck("pair", *(f"./{model}" for model in models), "--json", str(target), cwd=folder)
+    wirecheck(verb, *(f"./{model}" for model in models), "--json", str(target), cwd=folder)
     return json.loads(target.read_text(encoding="utf-8"))
+
+
+def faces(path: Path) -> dict[str, str]:
+    """Ending -> what the JSON at `path` renders to."""
+    if path.stem.endswith(FIT):
+        frontier = read_frontier(path)
+        return {".md": fit_view.render(frontier), ".html": fit_view.render_html(frontier)}
+    result = read_result(path)
+    return {".md": markdown.render(result), ".html": html.render(result)}
 
 
 def fresh_reports(folder: Path) -> dict[str, dict[str, Any]]:
@@ -106,7 +121,8 @@ def fresh_reports(folder: Path) -> dict[str, dict[str, Any]]:
     for name, models in SEED_PAIRS.items():
         for model in models:
             subprocess.run([sys.executable, unpack, model, folder / model], check=True, capture_output=True)
-        made[name] = run_report(name, models, folder)
+        made[name] = run_report("pair", name, models, folder)
+        made[f"{name}{FIT}"] = run_report("fit", f"{name}{FIT}", models, folder)
         for model in models:
             shutil.rmtree(folder / model)
     return made
@@ -148,9 +164,8 @@ def check() -> list[str]:
             wrong.append(f"{name}: not what the tool writes now")
     wrong += architectures.unlike_committed(architectures.SAMPLE)
     for path in sorted(set((ROOT / "reports").glob("*.json")) - {architectures.TABLE}):
-        result = read_result(path)
-        for face, render in ((".md", markdown.render), (".html", html.render)):
-            if path.with_suffix(face).read_text(encoding="utf-8") != render(result):
+        for face, text in faces(path).items():
+            if path.with_suffix(face).read_text(encoding="utf-8") != text:
                 wrong.append(f"{path.stem}{face}: not what its JSON renders to")
     with tempfile.TemporaryDirectory() as folder:
         for name, new in fresh_reports(Path(folder)).items():
@@ -168,9 +183,8 @@ def write() -> None:
         for name, new in fresh_reports(Path(folder)).items():
             path = ROOT / "reports" / f"{name}.json"
             path.write_text(json.dumps(new, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-            result = read_result(path)
-            path.with_suffix(".md").write_text(markdown.render(result), encoding="utf-8")
-            path.with_suffix(".html").write_text(html.render(result), encoding="utf-8")
+            for face, text in faces(path).items():
+                path.with_suffix(face).write_text(text, encoding="utf-8")
 
 
 def main() -> int:
