@@ -120,6 +120,14 @@ def test_a_config_that_cannot_be_run_is_could_not_check(run, llama, qwen):
     assert f"next: wirecheck model {llama}" in err
 
 
+def test_the_weights_need_not_be_there(run, llama, qwen):
+    for path in (*llama.glob("*.safetensors*"), *qwen.glob("*.safetensors*")):
+        path.unlink()
+    code, out, _ = run("fit", llama, qwen, *QUICK, "--gpu", "L4", "--json", "-")
+    assert code == 0
+    assert all(row.batch.fits for row in Frontier.model_validate_json(out).rows)
+
+
 def test_a_model_that_is_not_there_is_could_not_check(run, qwen, tmp_path):
     code, _, err = run("fit", tmp_path / "gone", qwen)
     assert code == 4

@@ -86,9 +86,9 @@ def shown(frontier: Frontier) -> str:
     with terminal.capture() as made:
         terminal.print(Text(visible(told.sentence), style="bold"))
         for axis in view.AXES:
-            table = Table(
-                "GPU", *told.ways, title=heads[axis], title_justify="left", title_style="bold", box=SIMPLE_HEAD
-            )
+            table = Table("GPU", title=heads[axis], title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+            for way in told.ways:
+                table.add_column(way, overflow="fold")
             for line in told.lines(axis):
                 table.add_row(visible(line.head), *map(_toned, line.cells))
             terminal.print(table)

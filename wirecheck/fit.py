@@ -32,8 +32,8 @@ GPUS = ("T4", "L4", "RTX-4090", "A6000", "A100-40GB", "A100-80GB", "H100-80GB", 
 """Asked about where no GPU is named: what clusters and desks have, by size."""
 LIMIT_S = 900.0
 """Seconds one piece of the work may take; on one GPU the slowest takes a small part of it."""
-NEEDED = ("config", "class-fit")
-"""Probes that have to pass before a class is run on a model's config."""
+NEEDED = ("config",)
+"""Probes that have to pass before a class is run on a model's config. The weights need not be there."""
 CHANGES: Mapping[WayName, Mapping[str, object]] = {
     "as-asked": {},
     "checkpointing": {"grad_checkpointing": True},

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 REFERENCE = "A100-80GB"
 """Whose kernels are traced where no GPU is named."""
 
+TOLD = (
+    "The step was traced: the real classes at full shape, wire, losses and optimizer, without data. The second step "
+    "was run; the first is told from it, which it repeats but for what it finds there."
+)
 SPLIT = (
     "A split model has the map that transformers' own inference gives on GPUs empty but for their context; tensors are "
     "copied between GPUs as accelerate's hooks do."
@@ -90,10 +94,11 @@ def _parts(made: Traced, gpu: Gpu) -> tuple[MemoryPart, ...]:
 def _estimate(
     bench: ModelBench | PairBench, made: Traced, need: Need, gpu: Gpu, fits: tuple[Fit, ...]
 ) -> MemoryEstimate:
-    kernels = ", ".join(f"{name} {count} times" for name, count in sorted(made.ledger.kernels.items())) or "none"
+    counts = sorted(made.ledger.kernels.items())
+    kernels = ", ".join(f"{name} {count} times a step" for name, count in counts) or "none"
     named = "" if bench.policy.gpus else ", since no GPU was named"
     sentences: tuple[str, ...] = (
-        "The step was traced: two steps of the real classes at full shape, wire, losses and optimizer, without data.",
+        TOLD,
         f"The peak is in {made.peak.phase}, at {made.peak.op.removeprefix('aten::')}.",
         f"Kernels of attention are those torch's rules choose on {gpu.name}{named}: {kernels}. They were not measured.",
         "Rows are padded unevenly, one row of three to the full length; texts count by their length alone.",

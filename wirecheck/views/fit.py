@@ -108,7 +108,7 @@ class View:
     @property
     def legend(self) -> str:
         """How to read a cell."""
-        ranges = "43 to 47: 43 fits, above 47 nothing does, and between them it is within the trace's error."
+        ranges = "Read 43 to 47 as: 43 fits, above 47 nothing does, and between them it is within the trace's error."
         return f"{ranges} ≥ N: there is no more to ask for, and N fits." if self.ended else ranges
 
     @property
