@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from wirecheck.frontier_records import Frontier, FrontierRow, Largest, Placement
+from wirecheck.frontier_records import Frontier, FrontierRow, Largest, Placement, Way
 from wirecheck.views import html, templates
 from wirecheck.views.story import bar
 from wirecheck.views.words import ABSENT, human_bytes
@@ -114,14 +114,20 @@ class View:
     @property
     def ways(self) -> tuple[str, ...]:
         """The heads of the columns."""
-        return tuple(way.words for way in self.frontier.ways)
+        return tuple(way.words for way in self._tried)
+
+    @property
+    def _tried(self) -> tuple[Way, ...]:
+        """Ways that some row was tried in: models on GPUs of their own have no turns to take."""
+        seen = {row.way for row in self.frontier.rows}
+        return tuple(way for way in self.frontier.ways if way.name in seen)
 
     def lines(self, axis: Axis) -> tuple[Line, ...]:
         """The table of one axis: GPUs down, ways across."""
         found: dict[str, dict[str, str]] = {}
         for row in self.frontier.rows:
             found.setdefault(self._head(row), {})[row.way] = self.cell(row, axis)
-        ways = [way.name for way in self.frontier.ways]
+        ways = [way.name for way in self._tried]
         return tuple(Line(head, tuple(cells.get(way, ABSENT) for way in ways)) for head, cells in found.items())
 
     def bars(self, axis: Axis) -> tuple[Bar, ...]:
@@ -183,7 +189,7 @@ class View:
     @staticmethod
     def _head(row: FrontierRow) -> str:
         name = row.gpu if row.count == 1 else f"{row.count} x {row.gpu}"
-        return f"{name}, {PLACED[row.placement]}" if PLACED[row.placement] else name
+        return f"{name} ({PLACED[row.placement]})" if PLACED[row.placement] else name
 
 
 def _columns(bars: tuple[Bar, ...]) -> tuple[list[str], list[str]]:
