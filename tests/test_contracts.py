@@ -61,7 +61,7 @@ FLOORS = {
         *("demo", "wires", "wires.*", "vram", "vram.*"),
     ),
     2: ("probe", "probes", "probes.*", "verdict"),
-    3: ("runner", "architectures", "architecture_study", "fit"),
+    3: ("runner", "architectures", "architecture_study", "fit", "fit_*"),
     4: ("cli", "cli_*", "doctor"),
 }
 """Imports go down, or stay on the floor. Views stand beside the floors: they import the records and one another."""

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 
 import pytest
 
 from tests.small_steps import PAIR, TRAIN, WIRE
 from wirecheck import cli_fit, fit
+from wirecheck.cli_request import OPTIONS, request
 from wirecheck.frontier_records import Frontier, FrontierGpu, FrontierRow, Largest, Way
+from wirecheck.probe import PairBench
+from wirecheck.probes.memory_shape import estimated
 from wirecheck.schema import CheckedModel, Environment, TrainSpec, WireSpec
+from wirecheck.snapshot import parse_ref, take
 from wirecheck.views import fit as view
 from wirecheck.vram.gpus import find
+from wirecheck.vram.overheads import overheads
 from wirecheck.vram.plan import Step
 
 QUICK = ("--latent-length", "4", "--batch", "3", "--context", "8", "--answer", "8", "--jobs", "2")
@@ -83,10 +89,44 @@ def test_the_json_stands_alone_on_stdout(run, llama, qwen):
     assert (code, [row.way for row in found.rows]) == (0, ["as-asked", "in-turns"])
 
 
-def test_the_wire_is_not_traced_and_the_exit_is_3(run, llama, qwen, tmp_path):
+def test_a_wire_that_cannot_be_read_leaves_no_answer_and_the_exit_is_3(run, llama, qwen, tmp_path):
     code, out, _ = run("fit", llama, qwen, *QUICK, "--gpu", "L4", "--wire", "sentence-query", "--sentence-encoder", "x")
     assert code == 3
-    assert "the wire sentence-query is not one that can be traced" in " ".join(out.split())
+    assert "x holds no sentence encoder" in " ".join(out.split())
+
+
+def test_a_wire_of_the_user_s_own_is_answered_by_formula_and_not_shown_to_fit(run, llama, qwen, tmp_path):
+    words = ("--gpu", "T4", "--gpu", "L4x2", "--wire", "tests.tiny_wires:tiny", "--json", tmp_path / "f.json")
+    code, out, _ = run("fit", llama, qwen, *QUICK, *words)
+    found = cli_fit.read_frontier(tmp_path / "f.json")
+    assert code == 3
+    assert {row.batch.method for row in found.rows} == {"formula"}
+    assert {(row.gpu, row.placement) for row in found.rows} == {("T4", "one-gpu"), ("L4", "one-model-per-gpu")}
+    assert all(row.batch.fits == 0 < row.batch.may_fit for row in found.rows)
+    assert "without what it trains and keeps" in " ".join(out.split())
+    assert found.assumptions[0].startswith("The wire is not one that can be traced")
+
+
+def test_the_formula_s_answer_is_the_largest_within_its_margin(llama, qwen):
+    wanted = request("fit", [], dict.fromkeys(OPTIONS) | {"--gpu": ["T4"]}, seed=0, config=None)
+    benches = [fit._bench(wanted, side, take(parse_ref(str(path)))) for side, path in (("a", llama), ("b", qwen))]
+    (row,) = fit._untraced(wanted, tuple(benches), gpus("T4"), ("as-asked",))
+    pair = PairBench(
+        wire=wanted.wire,
+        train=wanted.train,
+        policy=wanted.policy,
+        seed=0,
+        a=benches[0],
+        b=benches[1],
+        facts=benches[0].facts + benches[1].facts,
+    )
+
+    def most(batch):
+        made = estimated(replace(pair, train=TrainSpec(batch=batch)), (pair.a, pair.b))
+        return made.allocated_bytes * (1 + made.margin) + overheads(find("T4")).context_span[1]
+
+    assert most(row.batch.fits) <= find("T4").usable_bytes < most(row.batch.fits + 1)
+    assert (row.batch.method, row.batch.most_bytes) == ("formula", int(most(row.batch.fits)))
 
 
 @pytest.mark.parametrize(
@@ -152,7 +192,7 @@ def test_a_run_that_has_only_begun_says_so(run, llama, qwen, tmp_path, monkeypat
         assert cli_fit.read_frontier(tmp_path / "f.json").status == "started"
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(fit, "_step", looked)
+    monkeypatch.setattr(fit, "_bench", looked)
     run("fit", llama, qwen, *QUICK, "--json", tmp_path / "f.json")
 
 

@@ -95,7 +95,7 @@ def shown(frontier: Frontier) -> str:
         terminal.print(Text(visible(told.legend), style="dim"))
         for what, why in told.untraced:
             terminal.print(Text.assemble((f"{what}: ", "bold yellow"), visible(why)))
-        terminal.print(Text(f"Traced in {frontier.seconds:.1f} s; nothing was measured on a GPU.", style="dim"))
+        terminal.print(Text(f"Found in {frontier.seconds:.1f} s; nothing was measured on a GPU.", style="dim"))
     return made.get()
 
 

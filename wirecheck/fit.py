@@ -14,15 +14,18 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from wirecheck.errors import CannotRun, CouldNotCheck, Interrupted
+from wirecheck.fit_by_formula import rows_by_formula
 from wirecheck.fork_pool import Answered, Died, in_forks
 from wirecheck.frontier_records import Frontier, FrontierGpu, FrontierRow, Placement, Way, WayName
-from wirecheck.probe import ModelBench
+from wirecheck.probe import ModelBench, PairBench
 from wirecheck.probes import MODEL_PROBES
 from wirecheck.runner import Request, checked, environment, run_one, why_not
 from wirecheck.schema import GpuRequest, ProbeRun, Ran, Severity, TrainSpec
 from wirecheck.snapshot import Snapshot
 from wirecheck.vram.gpus import Gpu, find
 from wirecheck.vram.plan import MARGIN, Step, target_of
+from wirecheck.vram.search import last_context
+from wirecheck.wires.traceable import traceable
 
 if TYPE_CHECKING:
     from wirecheck.vram.attention import Target
@@ -60,6 +63,14 @@ ASSUMPTIONS = tuple(
         """Rows are padded unevenly, one row of three to the full length. Lengths are steps of 128 text tokens.""",
         """Found on a surface: the step at any size is told from blocks that grow as polynomials of batch and length,
         which further traces bore out to the byte. Found on traces: each size that was tried was traced.""",
+    )
+)
+BY_FORMULA = tuple(
+    " ".join(lines.split())
+    for lines in (
+        """The wire is not one that can be traced: every answer is from a formula on declared sizes, within its own
+        margin and the contexts in the table of GPUs. Nothing was run, and nothing was measured on a GPU.""",
+        """What a wire of your own trains and keeps is not known to it: then nothing is shown to fit.""",
     )
 )
 _PLACEMENTS: tuple[Placement, ...] = ("one-gpu", "one-model-per-gpu", "split")
@@ -132,16 +143,44 @@ def fit(request: Request, a: Snapshot, b: Snapshot, progress: Progress, *, jobs:
     rows: list[FrontierRow] = []
     try:
         progress.note("reading the configs …")
-        step = _step(request, a, b)
+        benches = _bench(request, "a", a), _bench(request, "b", b)
+        if not traceable(request.wire):
+            rows += _untraced(request, benches, gpus, ways)
+            return _finished(request, a, b, rows, begin)
+        step = Step({one.side: one.config for one in benches}, request.wire, request.train, request.seed)
         todo = pieces(gpus, ways)
         for done, made in enumerate(_shared_out(step, todo, jobs), start=1):
             rows += made
             progress.rows(made, done, len(todo))
     except KeyboardInterrupt:
         raise Interrupted(started(request, a, b, rows=rows, status="interrupted")) from None
-    seconds = round(time.perf_counter() - begin, 1)
+    return _finished(request, a, b, rows, begin)
+
+
+def _finished(request: Request, a: Snapshot, b: Snapshot, rows: Sequence[FrontierRow], begin: float) -> Frontier:
     whole = started(request, a, b, rows=rows, status="finished")
-    return whole.model_copy(update={"seconds": seconds})
+    return whole.model_copy(update={"seconds": round(time.perf_counter() - begin, 1)})
+
+
+def _untraced(
+    request: Request, benches: tuple[ModelBench, ModelBench], gpus: Sequence[tuple[Gpu, int]], ways: Sequence[WayName]
+) -> list[FrontierRow]:
+    a, b = benches
+    pair = PairBench(
+        wire=request.wire,
+        train=request.train,
+        policy=request.policy,
+        seed=request.seed,
+        a=a,
+        b=b,
+        facts=a.facts + b.facts,
+    )
+    trained = [(way, request.train.model_copy(update=dict(CHANGES[way]))) for way in ways]
+    own = ", without what it trains and keeps" if request.wire.is_own else ""
+    why = f"the wire {request.wire.name} is not one that can be traced: by formula{own}"
+    positions = (n if isinstance(n := pair.value(side, "max_positions"), int) else None for side in ("a", "b"))
+    end = last_context(positions, request.wire.prefix_length + request.train.answer)
+    return list(rows_by_formula(pair, gpus, trained, end, why))
 
 
 def started(
@@ -176,7 +215,7 @@ def started(
 
 
 def _assumptions(request: Request, *, several: bool) -> tuple[str, ...]:
-    said = list(ASSUMPTIONS)
+    said = list(ASSUMPTIONS if traceable(request.wire) else BY_FORMULA)
     if not request.train.grad_checkpointing:
         said.append("Checkpointing: --grad-checkpointing.")
     if request.train.resident == "joint":
@@ -192,21 +231,17 @@ def _assumptions(request: Request, *, several: bool) -> tuple[str, ...]:
 # --- the models, and the processes -------------------------------------------------------------------------------
 
 
-def _step(request: Request, a: Snapshot, b: Snapshot) -> Step:
-    sides: tuple[tuple[SideName, Snapshot], ...] = (("a", a), ("b", b))
-    configs = {}
-    for side, snapshot in sides:
-        bench = ModelBench(
-            wire=request.wire,
-            train=request.train,
-            policy=request.policy,
-            seed=request.seed,
-            side=side,
-            snapshot=snapshot,
-        )
-        _ready(bench)
-        configs[side] = bench.config
-    return Step(configs, request.wire, request.train, request.seed)
+def _bench(request: Request, side: SideName, snapshot: Snapshot) -> ModelBench:
+    bench = ModelBench(
+        wire=request.wire,
+        train=request.train,
+        policy=request.policy,
+        seed=request.seed,
+        side=side,
+        snapshot=snapshot,
+    )
+    _ready(bench)
+    return bench
 
 
 def _ready(bench: ModelBench) -> None:

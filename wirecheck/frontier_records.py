@@ -24,8 +24,8 @@ class Largest(Record):
     least_bytes: NonNegativeInt | None = None
     most_bytes: NonNegativeInt | None = None
     """What the process is taken to hold at `fits`, on the fullest GPU."""
-    method: Literal["surface", "traces"] = "surface"
-    """Found on a surface shown by traces, or each value that was tried was traced itself."""
+    method: Literal["surface", "traces", "formula"] = "surface"
+    """Found on a surface shown by traces; or each value that was tried was traced itself; or not traced."""
 
 
 class Way(Record):
@@ -57,6 +57,7 @@ class FrontierRow(Record):
     context: Largest | None = None
     """Of text tokens beside latent and answer, at the batch asked for; None where it was not found, and `why`."""
     why: str | None = None
+    """Why it was not traced; an answer that stands beside it is by formula."""
 
     @model_validator(mode="after")
     def _answered_or_why(self) -> FrontierRow:

@@ -92,7 +92,8 @@ class View:
         plain = {self._head(row) for row in frontier.rows if row.way == "as-asked" and _held(row.batch) >= asked}
         some = {self._head(row) for row in frontier.rows if _held(row.batch) >= asked} - plain
         smaller = {self._head(row) for row in frontier.rows if _held(row.batch) > 0} - plain - some
-        unknown = {self._head(row) for row in frontier.rows if row.why}
+        unknown = {self._head(row) for row in frontier.rows if row.why and row.batch is None}
+        formula = any(row.batch is not None and row.batch.method == "formula" for row in frontier.rows)
         heads = list(dict.fromkeys(self._head(row) for row in frontier.rows))
         rest = set(heads) - plain - some - smaller - unknown
         groups = (
@@ -103,12 +104,12 @@ class View:
             ("not traced on", unknown - plain - some - smaller),
         )
         said = [f"{words} {', '.join(h for h in heads if h in held)}" for words, held in groups if held]
-        return f"{pair}: {'; '.join(said)}."
+        return f"{pair}: {'by formula, ' if formula else ''}{'; '.join(said)}."
 
     @property
     def legend(self) -> str:
         """How to read a cell."""
-        ranges = "Read 43 to 47 as: 43 fits, above 47 nothing does, and between them it is within the trace's error."
+        ranges = "Read 43 to 47 as: 43 fits, above 47 nothing does, and between them it is within the stated error."
         return f"{ranges} ≥ N: there is no more to ask for, and N fits." if self.ended else ranges
 
     @property
@@ -175,9 +176,17 @@ class View:
 
     @property
     def untraced(self) -> tuple[tuple[str, str], ...]:
-        """(GPU and way, reason) of every row without an answer."""
+        """(GPUs and ways, reason) of the rows that were not traced, those of one reason together."""
         words = {way.name: way.words for way in self.frontier.ways}
-        return tuple((f"{self._head(row)}, {words[row.way]}", row.why) for row in self.frontier.rows if row.why)
+        groups: dict[str, dict[str, list[str]]] = {}
+        for row in self.frontier.rows:
+            if row.why:
+                groups.setdefault(row.why, {}).setdefault(self._head(row), []).append(words[row.way])
+        every = {row.way for row in self.frontier.rows}
+        return tuple(
+            ("; ".join(h if len(ways) == len(every) else f"{h}: {' / '.join(ways)}" for h, ways in found.items()), why)
+            for why, found in groups.items()
+        )
 
     @property
     def ended(self) -> bool:

@@ -15,8 +15,9 @@ from wirecheck import zoo
 from wirecheck.errors import CannotRun
 from wirecheck.vram.attention import Target
 from wirecheck.vram.plan import Step
+from wirecheck.vram.search import POSITION_STEP, first_context
 from wirecheck.vram.step import MOST_IDS, Built, Extent, Traced, trace_step, weight_bytes
-from wirecheck.vram.surface import POSITION_STEP, Axis, Surface, batch_axis, context_axis, surface
+from wirecheck.vram.surface import Axis, Surface, batch_axis, context_axis, surface
 
 AxisName = Literal["batch", "context"]
 WARM, THIN = Extent(warm=True), Extent(thin=True, warm=True)
@@ -64,7 +65,7 @@ class Curve:
     @cached_property
     def least(self) -> int:
         """The first value of the lattice, on which the value asked for lies."""
-        return 1 if self.axis == "batch" else (max(self.traces.step.train.context, 1) - 1) % POSITION_STEP + 1
+        return 1 if self.axis == "batch" else first_context(self.traces.step.train.context)
 
     @cached_property
     def most(self) -> int:

@@ -17,12 +17,8 @@ from wirecheck.vram.allocator import replay
 from wirecheck.vram.curve import AxisName, Curve, Traces
 from wirecheck.vram.gpus import Gpu
 from wirecheck.vram.plan import Plan, Step, bounds_of, even_split, split, target_of
-from wirecheck.vram.search import largest, largest_below
+from wirecheck.vram.search import MOST_ROWS, largest, largest_below, last_context
 
-MOST_ROWS = 1 << 16
-"""The largest batch that is asked for."""
-MOST_TOKENS = 1 << 20
-"""The longest context that is asked for where no model says how many positions it has."""
 AXES: tuple[AxisName, ...] = ("batch", "context")
 Find = Callable[[AxisName], Largest]
 
@@ -149,5 +145,5 @@ def _end(step: Step, axis: AxisName) -> int:
     """The last value there is to ask for: for text, what latent and answer leave of the models' positions."""
     if axis == "batch":
         return MOST_ROWS
-    known = [n for config in step.configs.values() if (n := zoo.positions(config)) is not None]
-    return min(known) - step.wire.prefix_length - step.train.answer if known else MOST_TOKENS
+    taken = step.wire.prefix_length + step.train.answer
+    return last_context(map(zoo.positions, step.configs.values()), taken)

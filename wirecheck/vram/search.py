@@ -1,10 +1,27 @@
-"""The largest value on a lattice that fits, where all below it do."""
+"""The largest value on a lattice that fits, where all below it do; the lattices of batch and context. Torch-free."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 Fits = Callable[[int], bool]
+POSITION_STEP = 128
+"""Positions from one length of the lattice to the next: kernels round them up to 8, 32 or 128."""
+MOST_ROWS = 1 << 16
+"""The largest batch that is asked for."""
+MOST_TOKENS = 1 << 20
+"""The longest context that is asked for where no model says how many positions it has."""
+
+
+def first_context(context: int) -> int:
+    """The first length of the lattice that the context asked for lies on."""
+    return (max(context, 1) - 1) % POSITION_STEP + 1
+
+
+def last_context(positions: Iterable[int | None], taken: int) -> int:
+    """The longest context there is to ask for: what latent and answer leave of the models' positions."""
+    known = [count for count in positions if count is not None]
+    return min(known) - taken if known else MOST_TOKENS
 
 
 def largest(fits: Fits, least: int, most: int, step: int = 1) -> int | None:

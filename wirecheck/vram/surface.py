@@ -20,13 +20,12 @@ from numpy.typing import NDArray
 
 from wirecheck.errors import CannotRun
 from wirecheck.vram.live import Block, Ledger
+from wirecheck.vram.search import POSITION_STEP
 
 Floats = NDArray[np.float64]
 Differences = tuple[int, ...]
 UNIT = 512
 """Bytes that CUDA's allocator rounds each block up to."""
-POSITION_STEP = 128
-"""Positions from one point of the lattice to the next."""
 
 
 FEWEST_ROWS = 3
