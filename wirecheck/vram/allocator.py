@@ -8,7 +8,7 @@ late), graph pools, IPC, and the memory that never passes the allocator (the CUD
 
 One thing is assumed about the driver: that each segment lies below the ones before it. It decides only which of two
 free blocks of equal size is taken: the one at the lower address (in some versions of 2026, the older one). It is not
-from a source: half of the published readings of a T4 told it, and the other half bore it out (docs/vram-accuracy.md).
+from a source: published readings of a T4 told it (docs/vram-accuracy.md has both).
 """
 
 from __future__ import annotations
