@@ -174,13 +174,18 @@ def test_fewer_losses():
     wire = WIRE.model_copy(update={"losses": ("answer", "first-k", "kd"), "first_k": 2})
     alone = replace(step_of(ONE, batch=1, answer=8, grad_checkpointing=True), wire=wire)
     kept = [dict(each.changed) for each in remedies.milder(alone, T4)]
-    assert kept == [{"losses": kept} for kept in (("answer", "first-k"), ("answer", "kd"), ("answer",))]
+    assert kept == [
+        {"quantize": "nf4"},
+        *({"losses": kept} for kept in (("answer", "first-k"), ("answer", "kd"), ("answer",))),
+    ]
 
 
 def test_one_model_at_a_time_is_for_two_models_on_one_gpu():
     one = step_of(batch=1, answer=8, grad_checkpointing=True)
-    assert [dict(each.changed) for each in remedies.milder(one, T4)] == [{"resident": "sequential"}]
-    assert list(remedies.milder(one, T4, 2)) == []
+    packed = {"quantize": "nf4"}
+    assert [dict(each.changed) for each in remedies.milder(one, T4)] == [packed, {"resident": "sequential"}]
+    assert [dict(each.changed) for each in remedies.milder(one, T4, 2)] == [packed]
+    assert list(remedies.milder(one.but(packed), T4, 2)) == []
 
 
 def test_other_gpus():

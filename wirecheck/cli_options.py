@@ -49,6 +49,12 @@ SHARED: dict[str, tuple[Any, Any]] = {
     "context": _option(int | None, "Text tokens beside the latent.", show_default="64"),
     "answer": _option(int | None, "Answer tokens.", show_default="64"),
     "dtype": _option(str | None, "The frozen models' dtype.", metavar="DTYPE", show_default="bfloat16"),
+    "quantize": _option(
+        str | None,
+        "Linear layers of the frozen models quantized on load, in the memory's trace: nf4, nf4-dq, int8.",
+        metavar="KIND",
+        show_default="none",
+    ),
     "grad_checkpointing": _option(bool, "The models recompute in backward.", False, "--grad-checkpointing"),
     "gpu": _option(list[str] | None, "GPU the step must fit on; auto: this machine's. Repeatable.", metavar="NAME[xN]"),
     "strict": _option(bool, "A warning counts as a block.", False, "--strict"),
@@ -66,7 +72,7 @@ SHARED: dict[str, tuple[Any, Any]] = {
 REPORTS_OF_TABLES = ".md or .html"
 OF_FIT = (
     *("wire", "latent_length", "latent_width", "sentence_encoder", "source_layer", "batch", "context", "answer"),
-    *("dtype", "grad_checkpointing", "gpu", "trust_remote_code", "offline", "json", "seed", "config"),
+    *("dtype", "quantize", "grad_checkpointing", "gpu", "trust_remote_code", "offline", "json", "seed", "config"),
 )
 """The shared options that say what is asked of `fit`: those of the step, and where to find the models."""
 FIT: dict[str, tuple[Any, Any]] = {name: SHARED[name] for name in OF_FIT} | {

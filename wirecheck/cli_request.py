@@ -32,6 +32,7 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "--context": ("train", "context"),
     "--answer": ("train", "answer"),
     "--dtype": ("train", "dtype"),
+    "--quantize": ("train", "quantize"),
     "--grad-checkpointing": ("train", "grad_checkpointing"),
     "--depth": ("policy", "depth"),
     "--require": ("policy", "required"),

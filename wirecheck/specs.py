@@ -69,6 +69,9 @@ class TrainSpec(Record):
     """Answer tokens the loss is taken on."""
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
     """The frozen models' dtype; encoder and adapters are float32."""
+    quantize: Literal["none", "nf4", "nf4-dq", "int8"] = "none"
+    """How the frozen models' linear layers are quantized on load, as bitsandbytes does: 4-bit, 4-bit with double
+    quantization, 8-bit. It enters the trace of memory; nothing is run so."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
     learning_rate: FiniteFloat = Field(default=1e-4, gt=0)
     grad_checkpointing: bool = False

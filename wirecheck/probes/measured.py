@@ -41,7 +41,9 @@ ODD_LENGTHS = (7, 11)
 GIB = 2**30
 
 
-def _meter(policy: Policy) -> CudaMeter:
+def _meter(policy: Policy, train: TrainSpec) -> CudaMeter:
+    if train.quantize != "none":
+        raise CannotRun(f"weights quantized on load ({train.quantize}) enter the memory's trace; they are not run")
     if policy.device not in ("auto", "cuda"):
         raise CannotRun(f"--device {policy.device} was asked for: figures are read off a CUDA device (`--device cuda`)")
     return CudaMeter()
@@ -51,7 +53,7 @@ def _meter(policy: Policy) -> CudaMeter:
 
 
 def _run_model(bench: ModelBench) -> Iterator[Yielded]:
-    meter = _meter(bench.policy)
+    meter = _meter(bench.policy, bench.train)
     yield from check_embeds(bench, meter)
 
 
@@ -135,7 +137,7 @@ class Reading:
 
 
 def _run_pair(bench: PairBench) -> Iterator[Yielded]:
-    meter = _meter(bench.policy)
+    meter = _meter(bench.policy, bench.train)
     if bench.wire.is_own:
         raise CannotRun(
             "your own wire is not run on the GPU by wirecheck: read torch.cuda.max_memory_allocated yourself"

@@ -18,8 +18,10 @@ LARGEST_PARTS = 3
 def memory_shape(bench: ModelBench | PairBench, model: ModelBench) -> MemoryShape | tuple[str, ...]:
     """In the dtype of the bench's run; the names of the sizes that nothing establishes, where there are such.
 
-    CannotRun where config.json cannot be read.
+    CannotRun where config.json cannot be read, or the weights are to be quantized, which the formula cannot count.
     """
+    if bench.train.quantize != "none":
+        raise CannotRun(f"the formula does not know weights that are quantized on load ({bench.train.quantize})")
     try:
         config = model.snapshot.read_json("config.json")
     except JsonUnreadable as error:
@@ -33,7 +35,9 @@ def memory_shape(bench: ModelBench | PairBench, model: ModelBench) -> MemoryShap
 
 
 def estimated(bench: ModelBench | PairBench, models: tuple[ModelBench, ...]) -> MemoryEstimate | None:
-    """The formula's estimate alone; None where sizes are missing."""
+    """The formula's estimate alone; None where sizes are missing, or the weights are to be quantized."""
+    if bench.train.quantize != "none":
+        return None
     shapes = [shape for model in models if isinstance(shape := memory_shape(bench, model), MemoryShape)]
     if len(shapes) < len(models):
         return None

@@ -126,6 +126,8 @@ def _estimate(
 def _evidence(bench: ModelBench | PairBench, need: Need) -> Evidence:
     train = bench.train
     source = f"trace of two steps, batch {train.batch}, {train.sequence_length(bench.wire)} positions, {train.dtype}"
+    if train.quantize != "none":
+        source += f", linear layers in {train.quantize}"
     if train.grad_checkpointing:
         source += ", gradient checkpointing"
     return Evidence(level=Level.SIMULATED, source=source, observed=need.allocated)

@@ -246,6 +246,8 @@ def not_as_asked(result: PairResult) -> tuple[str, ...]:
             f"The wire's step ran on a few short texts; batch {train.batch}, context {train.context} and answer "
             f"{train.answer} entered the memory estimate and the count of positions only."
         )
+    if train.quantize != "none":
+        said.append(f"Weights quantized on load ({train.quantize}) entered the memory estimate; no probe ran them so.")
     if train.grad_checkpointing:
         said.append("Gradient checkpointing entered the memory estimate; EMB07 asks whether its gradients are right.")
     return tuple(said)

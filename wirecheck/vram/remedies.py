@@ -7,10 +7,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 
+from wirecheck import zoo
 from wirecheck.vram.gpus import GPUS, Gpu
 from wirecheck.vram.plan import Plan, Step, even_split, fits, on, plans, split, weight_bytes
 
 CHECKPOINTING = "--grad-checkpointing"
+FOUR_BITS = "nf4"
 APART = "one model at a time (resident = sequential)"
 MORE = (2, 4, 8)
 """Counts of GPUs tried."""
@@ -34,9 +36,10 @@ def remedies(step: Step, gpu: Gpu, count: int = 1) -> Iterator[Remedy]:
 
 
 def milder(step: Step, gpu: Gpu, count: int = 1) -> Iterator[Remedy]:
-    """On the same GPUs: checkpointing, fewer rows, one model at a time, fewer losses."""
+    """On the same GPUs: checkpointing, fewer rows, weights of 4 bits, one model at a time, fewer losses."""
     yield from _smaller(step, gpu, count, {}, "")
-    # Weights of four bits belong here by their cost, once their trace is there.
+    if step.train.quantize == "none" and not any(zoo.quantization(config) for config in step.configs.values()):
+        yield from _smaller(step, gpu, count, {"quantize": FOUR_BITS}, f"--quantize {FOUR_BITS}")
     if count == 1 and len(step.configs) > 1 and step.train.resident == "joint":
         yield from _smaller(step, gpu, count, {"resident": "sequential"}, APART)
     for kept in _fewer_losses(step.wire.losses):

@@ -28,6 +28,7 @@ from wirecheck.vram.allocator import replay
 from wirecheck.vram.attention import Target
 from wirecheck.vram.known import tensors_in
 from wirecheck.vram.live import Ledger, Peak, Tracer, tracing
+from wirecheck.vram.quantized import quantize, scheme_of
 from wirecheck.vram.split import CannotPlace, DeviceMap, Numbered, PlacedTracer, Spread, device_maps, spread
 from wirecheck.vram.thin import make_thin
 from wirecheck.vram.told import Marks, in_turns, twice
@@ -191,8 +192,6 @@ def trace_step(  # noqa: PLR0917  # what a step is of
         raise CannotTrace(
             f"{train.batch:,} rows of {train.sequence_length(wire):,} positions are more than it can hold"
         )
-    if any(zoo.quantization(config) for config in configs.values()):
-        raise CannotTrace("the weights are quantized, and what their kernels keep is not known to the trace")
     try:
         with zoo.quiet(), _uncollected():
             return _trace(configs, Settings(wire=wire, train=train, seed=seed), target, extent, over, built)
@@ -213,6 +212,8 @@ def weight_bytes(
         try:
             with zoo.quiet():
                 model = _model(side, config, train, WHOLE, built).model
+        except CannotRun as missing:
+            raise CannotTrace(missing.reason) from missing
         except Exception as error:  # a class may raise anything
             raise CannotTrace(f"{type(error).__name__}: {one_line(error)}") from error
         storages = {
@@ -293,6 +294,9 @@ def _build(side: SideName, config: PretrainedConfig, train: TrainSpec, *, thin: 
     model = zoo.still(zoo.build(deepcopy(config) if thin else config, device="meta", dtype=getattr(torch, train.dtype)))
     if thin:
         make_thin(model)
+    scheme = scheme_of(config, train)
+    if scheme is not None:
+        quantize(model, scheme)
     table = _table(model)
     text = zoo.text_config(model.config)
     return WiredModel(
