@@ -31,12 +31,15 @@ import architectures  # noqa: E402 - the script beside this one
 
 from wirecheck.cli_fit import read_frontier  # noqa: E402 - the checkout's own package, after its path is set
 from wirecheck.cli_output import read_result  # noqa: E402
-from wirecheck.cli_texts import json_schema  # noqa: E402
+from wirecheck.cli_texts import file_schema, gate_schema, json_schema  # noqa: E402
 from wirecheck.codes import CODES  # noqa: E402
 from wirecheck.views import fit as fit_view  # noqa: E402
 from wirecheck.views import html, markdown  # noqa: E402
 
-COMMANDS = ("", "pair", "model", "fit", "architectures", "demo", "explain", "report", "schema", "doctor")
+COMMANDS = (
+    *("", "pair", "model", "fit", "gate", "init", "architectures"),
+    *("demo", "explain", "report", "schema", "doctor"),
+)
 
 SEED_PAIRS = {
     "llama-3.2-1b+mistral-7b-v0.3": (
@@ -87,7 +90,13 @@ def checks_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-WORDS = {"docs/schema.json": json_schema, "docs/cli.md": help_page, "docs/checks.md": checks_page}
+WORDS = {
+    "docs/schema.json": json_schema,
+    "docs/schema-gate.json": gate_schema,
+    "docs/schema-file.json": file_schema,
+    "docs/cli.md": help_page,
+    "docs/checks.md": checks_page,
+}
 
 
 FIT = "-fit"

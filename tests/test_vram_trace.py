@@ -258,7 +258,7 @@ def test_what_is_not_traced_is_said():
     with pytest.raises(CannotTrace, match="is not one that can be traced"):
         trace_step(PAIR, WireSpec(name="my.module:wire"), TRAIN, AMPERE)
     quantized = small()
-    quantized.quantization_config = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    quantized.quantization_config = {"quant_method": "gptq", "bits": 4}
     with pytest.raises(CannotTrace, match="quantized"):
         trace_step({"a": quantized}, WIRE, TRAIN, AMPERE)
 

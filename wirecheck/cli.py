@@ -73,6 +73,35 @@ def fit(a: Model, b: Model, **options: Any) -> None:
 
 
 @app.command()
+def gate(
+    file: Annotated[Path, typer.Argument(help="What must hold.", show_default=True)] = Path("wirecheck.toml"),
+    json: Json = None,
+    report: Report = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Use the cache only.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Run everything, whatever an earlier gate found.")] = False,
+) -> None:
+    """Say whether all that a wirecheck.toml asks for holds: in front of a job, or in CI.
+
+    Exits 0 only when every pair is compatible; 1 when one is not, 4 when one could not be checked, 3 when one is not
+    proven. What is unchanged since an earlier gate, to the byte, is not run again.
+    """
+    from wirecheck.cli_gate import gate_command
+
+    raise typer.Exit(gate_command(file, {"json": json, "report": report, "offline": offline, "fresh": fresh}))
+
+
+@app.command()
+def init(
+    models: Annotated[list[str] | None, typer.Argument(metavar="MODEL", help="Models to begin with.")] = None,
+    file: Annotated[Path, typer.Option(help="Where it is written.")] = Path("wirecheck.toml"),
+) -> None:
+    """Write a commented wirecheck.toml for `wirecheck gate`."""
+    from wirecheck.cli_gate import init_command
+
+    raise typer.Exit(init_command(models or [], file))
+
+
+@app.command()
 def architectures(
     types: Annotated[list[str] | None, typer.Argument(metavar="TYPE", help="model_type; all by default.")] = None,
     json: Json = None,
@@ -129,11 +158,13 @@ def report(
 
 
 @app.command()
-def schema() -> None:
-    """Print the JSON schema of a result."""
-    from wirecheck.cli_texts import json_schema
+def schema(
+    of: Annotated[str, typer.Argument(metavar="[result|gate|file]", help="Of what.", show_default=True)] = "result",
+) -> None:
+    """Print the JSON schema of a result, of a gate's result, or of the file that a gate reads (for editors)."""
+    from wirecheck.cli_texts import schema_of
 
-    typer.echo(json_schema(), nl=False)
+    typer.echo(schema_of(of), nl=False)
 
 
 @app.command()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from pydantic import ValidationError
 
 from wirecheck.errors import OutputNotWritten, UsageError
 from wirecheck.schema import Outcome, PairResult
+from wirecheck.whole_file import put_whole
 
 
 def _markdown(result: PairResult) -> str:
@@ -54,23 +54,12 @@ def face(path: Path) -> Callable[[PairResult], str]:
 
 def write(path: Path, text: str) -> None:
     """Put `text` at `path` whole or not at all. Raises OutputNotWritten."""
-    aside: str | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:60]}.", suffix=".part")
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(aside).chmod(0o644)
-        os.replace(aside, path)  # noqa: PTH105 - one atomic move, by its own name
+        put_whole(path, text)
     except OSError as error:
         raise OutputNotWritten(
             f"{path}: not written: {error.strerror or error}", next_step="free some space or name another place"
         ) from None
-    finally:
-        if aside is not None:
-            Path(aside).unlink(missing_ok=True)
 
 
 def to_json(result: PairResult) -> str:

@@ -83,7 +83,7 @@ def request(verb: str, models: Sequence[str], options: Mapping[str, Any], *, see
         settings = Settings.model_validate(tables)
     except ValidationError as error:
         raise UsageError(_first(error, config), next_step=_next_step(error)) from None
-    _known_wire(settings.wire)
+    known_wire(settings.wire)
     _one_model_only(verb, settings.policy)
     for expected in settings.policy.expectations:
         if expected.key not in KNOWN_KEYS:
@@ -101,7 +101,7 @@ def request(verb: str, models: Sequence[str], options: Mapping[str, Any], *, see
     )
 
 
-def _known_wire(wire: WireSpec) -> None:
+def known_wire(wire: WireSpec) -> None:
     """UsageError where the name is no shipped wire's and cannot be that of the user's own. Nothing of it is run."""
     if wire.is_own or "." in wire.name or "/" in wire.name:
         check_form(wire.name)

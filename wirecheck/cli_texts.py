@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import difflib
 import json
+from typing import Literal
+
+from pydantic import BaseModel
 
 from wirecheck.codes import CODES
 from wirecheck.errors import UsageError
@@ -33,7 +36,33 @@ def explanation(asked: str) -> str:
 
 def json_schema() -> str:
     """The JSON schema of a result, as text ending in a newline."""
-    return json.dumps(PairResult.model_json_schema(mode="serialization"), indent=2, sort_keys=True) + "\n"
+    return _schema(PairResult, "serialization")
+
+
+def gate_schema() -> str:
+    """The JSON schema of a gate's result."""
+    from wirecheck.gate_records import GateResult
+
+    return _schema(GateResult, "serialization")
+
+
+def file_schema() -> str:
+    """The JSON schema of the wirecheck.toml that a gate reads, for editors."""
+    from wirecheck.cli_gate_file import GateFile
+
+    return _schema(GateFile, "validation")
+
+
+def schema_of(what: str) -> str:
+    """The schema of that name. Raises UsageError where there is none."""
+    known = {"result": json_schema, "gate": gate_schema, "file": file_schema}
+    if what not in known:
+        raise UsageError(f"schema {what}: there is none of that name", next_step=f"use one of {', '.join(known)}")
+    return known[what]()
+
+
+def _schema(record: type[BaseModel], mode: Literal["serialization", "validation"]) -> str:
+    return json.dumps(record.model_json_schema(mode=mode), indent=2, sort_keys=True) + "\n"
 
 
 def doctor_lines() -> tuple[list[str], bool]:

@@ -216,6 +216,8 @@ def started(
 
 def _assumptions(request: Request, *, several: bool) -> tuple[str, ...]:
     said = list(ASSUMPTIONS if traceable(request.wire) else BY_FORMULA)
+    if request.train.quantize != "none":
+        said.append(f"Linear layers are held in {request.train.quantize}, as bitsandbytes does.")
     if not request.train.grad_checkpointing:
         said.append("Checkpointing: --grad-checkpointing.")
     if request.train.resident == "joint":

@@ -11,11 +11,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt, computed_field, model_validator
 
 from wirecheck.record import LADDER, Level, Outcome, Record, Scalar, Severity, Subject
-from wirecheck.specs import Expectation, GpuRequest, Pin, Policy, TrainSpec, WireSpec
+from wirecheck.specs import Acceptance, Expectation, GpuRequest, Pin, Policy, TrainSpec, WireSpec
 
 __all__ = [
     "LADDER",
     "SCHEMA_VERSION",
+    "Acceptance",
     "CheckedModel",
     "Crashed",
     "Environment",

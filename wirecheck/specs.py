@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any, Literal
 
 from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt, field_validator
@@ -106,6 +107,15 @@ class Pin(Record):
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
 
 
+class Acceptance(Record):
+    """A finding the user takes upon themselves, until a day: it no longer decides the verdict."""
+
+    code: str
+    subject: Literal["a", "b", "pair"]
+    reason: str = Field(min_length=1)
+    until: date
+
+
 class Policy(Record):
     """What this run asks for before it says compatible."""
 
@@ -120,6 +130,8 @@ class Policy(Record):
     expectations: tuple[Expectation, ...] = ()
     pins: tuple[Pin, ...] = ()
     """Digests the weight files must have."""
+    accepted: tuple[Acceptance, ...] = ()
+    """Findings that do not decide the verdict; none that has expired."""
     trust_remote_code: bool = False
     """Whether code of the repository may be executed."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"

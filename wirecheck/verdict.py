@@ -25,17 +25,17 @@ class Expected(NamedTuple):
 def judge(runs: Sequence[ProbeRun], expected: Sequence[Expected], policy: Policy) -> Verdict:
     """The verdict on `runs`, given every question that had to be answered.
 
-    A block anywhere (under `policy.strict` also a warning) gives incompatible; else compatible when the strength
-    reaches `policy.required`; else unproven, with the gaps.
+    A block anywhere (under `policy.strict` also a warning) that was not accepted gives incompatible; else compatible
+    when the strength reaches `policy.required`; else unproven, with the gaps.
     """
     gaps = [(question, why) for question in expected if (why := _gap(question, runs))]
     strength = _strength(expected, [question for question, _ in gaps])
-    blockers = _blockers(runs, strict=policy.strict)
+    blockers = _blockers(runs, policy)
     if blockers:
         return Verdict(outcome=Outcome.INCOMPATIBLE, strength=strength, because=blockers)
     if strength is not None and strength.rank >= policy.required.rank:
         settled = f"every question up to {strength} is settled, and {policy.required} was required"
-        return Verdict(outcome=Outcome.COMPATIBLE, strength=strength, because=(settled,))
+        return Verdict(outcome=Outcome.COMPATIBLE, strength=strength, because=(settled, *_taken(runs, policy)))
     missing = sorted(
         f"{question.probe} ({question.subject}, {question.level}): {why}"
         for question, why in gaps
@@ -61,15 +61,29 @@ def _gap(question: Expected, runs: Sequence[ProbeRun]) -> str | None:
     return reasons[0] if reasons else None
 
 
-def _blockers(runs: Sequence[ProbeRun], *, strict: bool) -> tuple[str, ...]:
-    refused = {Severity.BLOCK, Severity.WARN} if strict else {Severity.BLOCK}
+def _refused(policy: Policy) -> frozenset[Severity]:
+    return frozenset((Severity.BLOCK, Severity.WARN) if policy.strict else (Severity.BLOCK,))
+
+
+def _blockers(runs: Sequence[ProbeRun], policy: Policy) -> tuple[str, ...]:
+    accepted = {(one.code, one.subject) for one in policy.accepted}
     found = {
         (finding.code, finding.subject, finding.claim, finding.severity)
         for run in runs
         for finding in run.findings
-        if finding.severity in refused
+        if finding.severity in _refused(policy) and (finding.code, finding.subject) not in accepted
     }
     return tuple(
         f"{code} ({subject}): {claim}" + (" (a warning, refused by --strict)" if severity is Severity.WARN else "")
         for code, subject, claim, severity in sorted(found)
+    )
+
+
+def _taken(runs: Sequence[ProbeRun], policy: Policy) -> tuple[str, ...]:
+    """What would have decided otherwise, had the user not accepted it."""
+    refused = {(f.code, f.subject) for run in runs for f in run.findings if f.severity in _refused(policy)}
+    return tuple(
+        f"accepted until {one.until}: {one.code} ({one.subject}): {one.reason}"
+        for one in sorted(policy.accepted, key=lambda one: (one.code, one.subject, one.until, one.reason))
+        if (one.code, one.subject) in refused
     )

@@ -107,6 +107,8 @@ def _estimate(
             f"{gigabytes(max(need.most, need.process))}; the allocator is replayed, the context is from a table."
         ),
     )
+    if bench.train.quantize != "none":
+        sentences += (f"Linear layers are held in {bench.train.quantize}, as bitsandbytes does; no probe ran them so.",)
     if bench.train.resident == "sequential":
         sentences += ("A model's weights leave the GPU when the other's forward begins.",)
     if any(fit.count > 1 for fit in fits):

@@ -7,7 +7,7 @@ to run; claims, evidence and remedies stand inside.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from io import BytesIO
 
 from junitparser import Error, Failure, Skipped
@@ -32,11 +32,55 @@ def render(result: PairResult) -> str:
     other than compatible fails the case `verdict`, so that a report full of skips is never green.
     """
     report = JUnitXml(_line(f"wirecheck: {story.names(result)}"))
-    report.add_testsuite(_verdict(result))
+    for suite in _suites(result):
+        report.add_testsuite(suite)
+    return _written(report)
+
+
+def render_many(
+    title: str,
+    results: Iterable[tuple[str, PairResult]],
+    missing: Iterable[tuple[str, str, str]],
+    verdict: tuple[str, str],
+    told: Iterable[str] = (),
+) -> str:
+    """Several results in one document, each suite under the name of its result.
+
+    `missing`: name, kind and reason of each that has no result, which is an error. `verdict`: the outcome of all, and
+    its sentence; anything but compatible fails. `told`: lines to be read beside it.
+    """
+    report = JUnitXml(_line(title))
+    outcome, sentence = verdict
+    suite, case = TestSuite("gate"), TestCase("verdict", "wirecheck.gate")
+    account = "\n".join([_line(sentence), *map(_line, told)])
+    if outcome == "compatible":
+        case.system_out = account
+    else:
+        case.append(_ending(Failure, outcome, _line(sentence), account))
+    suite.add_testcase(case)
+    for name, kind, why in missing:
+        case = TestCase(_line(name), "wirecheck.gate")
+        case.append(_ending(Error, kind, _line(why), _lines(why)))
+        suite.add_testcase(case)
+    report.add_testsuite(suite)
+    for name, result in results:
+        for one in _suites(result):
+            one.name = _line(f"{name} / {one.name}")
+            for held in one:
+                held.classname = f"{_line(name)}.{held.classname}"
+            report.add_testsuite(one)
+    return _written(report)
+
+
+def _suites(result: PairResult) -> Iterator[TestSuite]:
+    yield _verdict(result)
     for subject in _SUBJECTS:
         runs = [run for run in result.runs if run.subject == subject]
         if runs:
-            report.add_testsuite(_suite(result, subject, runs))
+            yield _suite(result, subject, runs)
+
+
+def _written(report: JUnitXml) -> str:
     report.update_statistics()
     written = BytesIO()
     report.write(written, pretty=True)

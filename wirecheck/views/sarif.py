@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 from urllib.parse import quote
 
@@ -185,6 +185,33 @@ def render(result: PairResult) -> str:
     A finding is a result: block, warn and note are failures of that level, a sound check is a pass. A question left
     open is a notification of the invocation, and the invocation failed when a probe crashed or the check was cut short.
     """
+    return _log((_run(result),))
+
+
+def render_many(results: Iterable[PairResult], missing: Iterable[tuple[str, str]], command: str) -> str:
+    """Several results in one file, a run each; `missing` are names and reasons of those that have none."""
+    failed = tuple(_failed(name, why, command) for name, why in missing)
+    return _log((*(_run(result) for result in results), *failed))
+
+
+def _log(runs: tuple[Run, ...]) -> str:
+    return Log(runs=runs).model_dump_json(by_alias=True, exclude_none=True, indent=2) + "\n"
+
+
+def _failed(name: str, why: str, command: str) -> Run:
+    """The run of a check that was not made."""
+    told = Invocation(command_line=visible(command), execution_successful=False, tool_execution_notifications=())
+    return Run(
+        tool=Tool(driver=Driver(version=None, rules=(), notifications=_OPEN)),
+        automation_details=AutomationDetails(id=f"wirecheck/{visible(name)}/"),
+        invocations=(told,),
+        original_uri_base_ids={"MODELS": Base(description=_message("The place where the checked models are kept."))},
+        results=(),
+        properties={"status": "not checked", "because": [visible(why)]},
+    )
+
+
+def _run(result: PairResult) -> Run:
     rules = _rules(result)
     crashed = any(isinstance(run, Crashed) for run in result.runs)
     invocation = Invocation(
@@ -194,7 +221,7 @@ def render(result: PairResult) -> str:
     )
     versions = dict(result.environment.packages)
     version = visible(versions["wirecheck"]) if "wirecheck" in versions else None
-    run = Run(
+    return Run(
         tool=Tool(driver=Driver(version=version, rules=rules, notifications=_OPEN)),
         automation_details=AutomationDetails(id=f"wirecheck/{visible(story.names(result))}/"),
         invocations=(invocation,),
@@ -202,7 +229,6 @@ def render(result: PairResult) -> str:
         results=tuple(_results(result, [rule.id for rule in rules])),
         properties=_verdict(result),
     )
-    return Log(runs=(run,)).model_dump_json(by_alias=True, exclude_none=True, indent=2) + "\n"
 
 
 def _verdict(result: PairResult) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 
-from wirecheck import zoo
 from wirecheck.vram.gpus import GPUS, Gpu
 from wirecheck.vram.plan import Plan, Step, even_split, fits, on, plans, split, weight_bytes
 
@@ -38,12 +37,19 @@ def remedies(step: Step, gpu: Gpu, count: int = 1) -> Iterator[Remedy]:
 def milder(step: Step, gpu: Gpu, count: int = 1) -> Iterator[Remedy]:
     """On the same GPUs: checkpointing, fewer rows, weights of 4 bits, one model at a time, fewer losses."""
     yield from _smaller(step, gpu, count, {}, "")
-    if step.train.quantize == "none" and not any(zoo.quantization(config) for config in step.configs.values()):
+    if step.train.quantize == "none" and not _declared(step):
         yield from _smaller(step, gpu, count, {"quantize": FOUR_BITS}, f"--quantize {FOUR_BITS}")
     if count == 1 and len(step.configs) > 1 and step.train.resident == "joint":
         yield from _smaller(step, gpu, count, {"resident": "sequential"}, APART)
     for kept in _fewer_losses(step.wire.losses):
         yield from _smaller(step, gpu, count, {"losses": kept}, f"no loss but {' and '.join(kept)}")
+
+
+def _declared(step: Step) -> bool:
+    """Whether a checkpoint is quantized already."""
+    from wirecheck import zoo
+
+    return any(zoo.quantization(config) for config in step.configs.values())
 
 
 def other_gpus(step: Step, gpu: Gpu, count: int = 1) -> Iterator[Remedy]:

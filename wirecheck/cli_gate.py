@@ -1,0 +1,121 @@
+"""`wirecheck gate` and `wirecheck init`: read the file, show the progress, write the files, hand back the exit code."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from wirecheck.cli_gate_file import first_file, read_rules
+from wirecheck.cli_output import say, write
+from wirecheck.errors import Interrupted, UsageError
+from wirecheck.gate import Gate
+from wirecheck.gate_records import GateResult, GateRow
+from wirecheck.gate_shelf import Shelf
+from wirecheck.views import gate as view
+from wirecheck.views.console import LiveProgress
+from wirecheck.views.words import visible
+
+FACES: dict[str, Callable[[GateResult], str]] = {
+    ".md": view.render,
+    ".html": view.render_html,
+    ".xml": view.render_junit,
+    ".sarif": view.render_sarif,
+}
+COLOUR = {"compatible": "green", "incompatible": "bold red", "could-not-check": "red", "unproven": "yellow"}
+
+
+def gate_command(file: Path, options: Mapping[str, Any]) -> int:
+    """The exit code. Raises WirecheckError's children."""
+    reports: list[Path] = options["report"] or []
+    for path in reports:
+        if path.suffix.lower() not in FACES:
+            ending = path.suffix or "(none)"
+            raise UsageError(
+                f"--report {path}: no report has the ending {ending}", next_step=f"use one of {', '.join(FACES)}"
+            )
+    words = ["wirecheck", "gate", str(file)] + (["--offline"] if options["offline"] else [])
+    rules, read = read_rules(file, shlex.join(words), offline=options["offline"])
+    target = Path(options["json"]) if options["json"] not in (None, "-") else None
+    with GateProgress(Console(stderr=True)) as watch:
+        gate = Gate(rules, read, watch, Shelf.of_user(fresh=options["fresh"]))
+        if target:  # a file from a killed run says `started`
+            write(target, to_json(gate.result("started")))
+        try:
+            found = gate.run()
+        except Interrupted as stop:
+            if target and isinstance(stop.partial, GateResult):
+                write(target, to_json(stop.partial))
+            raise
+    if target:
+        write(target, to_json(found))
+    for path in reports:
+        write(path, FACES[path.suffix.lower()](found))
+    say(to_json(found) if options["json"] == "-" else shown(found))
+    return view.exit_code(found)
+
+
+def init_command(models: Sequence[str], file: Path) -> int:
+    """`wirecheck init`: a commented file. Raises UsageError where there is one already."""
+    if file.exists():
+        raise UsageError(f"{file}: is there already, and is left as it is", next_step="name another with --file")
+    write(file, first_file(models, datetime.now(tz=UTC).year))
+    say(f"{file}: written; look it through, then: wirecheck gate {shlex.quote(str(file))}\n")
+    return 0
+
+
+def to_json(found: GateResult) -> str:
+    """The file format: the record, indented, with a newline at its end."""
+    return found.model_dump_json(indent=2) + "\n"
+
+
+def read_gate_result(path: Path) -> GateResult:
+    """A gate's result from its file. Raises UsageError when it is none."""
+    try:
+        return GateResult.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValidationError, UnicodeDecodeError) as error:
+        first = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        raise UsageError(f"{path}: no result of `wirecheck gate`: {first}") from None
+
+
+def shown(found: GateResult) -> str:
+    """What a terminal shows: the sentence, a row for each pair, and what to do about those that are not compatible."""
+    terminal = Console(highlight=False)
+    with terminal.capture() as captured:
+        terminal.print(Text(visible(view.sentence(found)), style=COLOUR.get(found.outcome, "yellow")))
+        table = Table(box=SIMPLE_HEAD, show_edge=False)
+        for head in ("pair", "verdict", "stands on", "seconds"):
+            table.add_column(head)
+        for row in found.rows:
+            style = COLOUR.get(row.outcome, "yellow")
+            table.add_row(visible(row.name), Text(row.outcome, style), view.strength(row), view.seconds(row))
+        terminal.print(table)
+        for row in found.rows:
+            if row.outcome != "compatible":
+                terminal.print(Text(f"\n{visible(row.name)}", style="bold"))
+                for line in view.account(found, row):
+                    terminal.print(Text(f"  {visible(line)}"))
+        for line in view.acceptances(found):
+            terminal.print(Text(visible(line), style="yellow"))
+    return captured.get()
+
+
+class GateProgress(LiveProgress):
+    """The progress of each check, and a line for each pair that is done with."""
+
+    def __enter__(self) -> GateProgress:
+        super().__enter__()
+        return self
+
+    def row(self, row: GateRow) -> None:
+        """A pair is done with."""
+        kept = ", unchanged" if row.kept else ""
+        self._console.print(Text(f"{visible(row.name)}: {row.outcome}{kept}", style="bold"), soft_wrap=True)

@@ -1,0 +1,180 @@
+"""The gate: every pair that a file names, checked; what is unchanged is not run again. Prints nothing.
+
+It fails closed. A model that cannot be read, a pair that no time was left for, a file that names nothing: none of them
+is compatible. Nothing that was skipped for want of something, or that crashed, is taken from an earlier check.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime
+from typing import Literal, Protocol
+
+from wirecheck.errors import CouldNotCheck, Interrupted
+from wirecheck.gate_records import GateAcceptance, GateModel, GateOutcome, GateResult, GateRow
+from wirecheck.gate_shelf import Shelf
+from wirecheck.runner import Check, Progress, Request
+from wirecheck.schema import Acceptance, Expectation, Outcome, PairResult, Scalar, Severity, Subject
+from wirecheck.snapshot import Snapshot
+
+OUTCOMES: Mapping[Outcome, GateOutcome] = {
+    Outcome.COMPATIBLE: "compatible",
+    Outcome.INCOMPATIBLE: "incompatible",
+    Outcome.UNPROVEN: "unproven",
+}
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """An acceptance as the file has it: on a model by its name, or on a pair as `a+b`."""
+
+    code: str
+    on: str
+    reason: str
+    until: date
+
+    def subject(self, a: str, b: str | None) -> Subject | None:
+        """Whom it speaks of in the check of that pair; None where of none."""
+        named: dict[str, Subject] = {a: "a"} if b is None else {a: "a", b: "b", f"{a}+{b}": "pair"}
+        return named.get(self.on)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """What the file says, beside which models to read."""
+
+    file: str
+    pairs: tuple[tuple[str, str | None], ...]
+    request: Request
+    """What every pair is asked, without what is expected and accepted."""
+    expect: Mapping[str, Mapping[str, Scalar]]
+    """Model's name -> facts that must be so."""
+    accepted: tuple[Accepted, ...] = ()
+    limit_s: float | None = None
+    """No pair is begun later than that many seconds after the start."""
+    today: date = field(default_factory=lambda: datetime.now(tz=UTC).date())
+
+
+class Watch(Progress, Protocol):
+    """Told what happens while it happens."""
+
+    def note(self, words: str) -> None:
+        """What is under way."""
+
+    def row(self, row: GateRow) -> None:
+        """A pair is done with."""
+
+
+@dataclass
+class Gate:
+    """One run of the gate, and how far it has come."""
+
+    rules: Rules
+    read: Mapping[str, Callable[[], Snapshot]]
+    """Model's name -> what reads it. Raises CouldNotCheck's children."""
+    watch: Watch
+    shelf: Shelf
+    models: dict[str, GateModel] = field(default_factory=dict)
+    rows: list[GateRow] = field(default_factory=list)
+    used: set[Accepted] = field(default_factory=set)
+    begin: float = field(default_factory=time.perf_counter)
+
+    def run(self) -> GateResult:
+        """Every pair. Raises Interrupted with the rows so far."""
+        try:
+            snapshots = {name: self._take(name) for name in self.read}
+            for a, b in self.rules.pairs:
+                begun = time.perf_counter()
+                row = self._row(a, b, snapshots).model_copy(update={"seconds": round(time.perf_counter() - begun, 3)})
+                self.rows.append(row)
+                self.watch.row(row)
+        except (KeyboardInterrupt, Interrupted):
+            raise Interrupted(self.result("interrupted")) from None
+        return self.result("finished")
+
+    def result(self, status: Literal["started", "finished", "interrupted"]) -> GateResult:
+        """The record as it stands."""
+        return GateResult(
+            status=status,
+            file=self.rules.file,
+            command=self.rules.request.command,
+            models=tuple(self.models.values()),
+            rows=tuple(self.rows),
+            accepted=tuple(self._told(one) for one in self.rules.accepted),
+            seconds=round(time.perf_counter() - self.begin, 1),
+        )
+
+    def _told(self, one: Accepted) -> GateAcceptance:
+        state: Literal["used", "unused", "expired"] = "used" if one in self.used else "unused"
+        if one.until < self.rules.today:
+            state = "expired"
+        return GateAcceptance(code=one.code, on=one.on, reason=one.reason, until=one.until, state=state)
+
+    def _take(self, name: str) -> Snapshot | None:
+        self.watch.note(f"reading {name} …")
+        try:
+            found = self.read[name]()
+        except CouldNotCheck as error:
+            self.models[name] = GateModel(name=name, ref=name, why=error.message, next_step=error.next_step)
+            return None
+        self.models[name] = GateModel(name=name, ref=found.ref.text, commit=found.commit)
+        return found
+
+    def _row(self, a: str, b: str | None, snapshots: Mapping[str, Snapshot | None]) -> GateRow:
+        names = [a] if b is None else [a, b]
+        lost = tuple(f"{name}: {self.models[name].why}" for name in names if snapshots[name] is None)
+        if lost:
+            return GateRow(a=a, b=b, outcome="could-not-check", why=lost)
+        limit = self.rules.limit_s
+        if limit is not None and time.perf_counter() - self.begin > limit:
+            return GateRow(a=a, b=b, outcome="not-run", why=(f"the gate's time was over ({limit / 60:g} minutes)",))
+        result, kept = self._checked(a, b, snapshots)
+        return GateRow(
+            a=a, b=b, outcome=OUTCOMES[result.verdict.outcome], why=result.verdict.because, result=result, kept=kept
+        )
+
+    def _checked(self, a: str, b: str | None, snapshots: Mapping[str, Snapshot | None]) -> tuple[PairResult, bool]:
+        first, second = snapshots[a], None if b is None else snapshots[b]
+        assert first is not None
+        request = self._request(a, b)
+        check = Check(request, first, second, self.watch)
+        kept = self.shelf.whole(check)
+        if kept is not None:
+            check.runs, check.memory = list(kept.runs), kept.memory
+            result = check.result("finished")
+        else:
+            result = replace(check, known=self.shelf.models(check)).run()
+            self.shelf.keep(check, result)
+        self._note_used(a, b, result)
+        return result, kept is not None
+
+    def _request(self, a: str, b: str | None) -> Request:
+        """What that pair is asked: its own expectations, and the acceptances that still hold."""
+        rules = self.rules
+        sides: dict[Literal["a", "b"], str] = {"a": a} if b is None else {"a": a, "b": b}
+        expectations = tuple(
+            Expectation(subject=side, key=key, value=value)
+            for side, name in sides.items()
+            for key, value in rules.expect.get(name, {}).items()
+        )
+        accepted = tuple(
+            Acceptance(code=one.code, subject=subject, reason=one.reason, until=one.until)
+            for one in rules.accepted
+            if one.until >= rules.today and (subject := one.subject(a, b)) is not None
+        )
+        policy = rules.request.policy.model_copy(update={"expectations": expectations, "accepted": accepted})
+        return replace(rules.request, policy=policy)
+
+    def _note_used(self, a: str, b: str | None, result: PairResult) -> None:
+        grave = (Severity.BLOCK, Severity.WARN)
+        found = {(f.code, f.subject) for f in result.findings if f.severity in grave}
+        self.used |= {one for one in self.rules.accepted if (one.code, one.subject(a, b)) in found}
+
+
+def all_pairs(names: Sequence[str]) -> tuple[tuple[str, str | None], ...]:
+    """Every pair of the models, in the order they are named; one model alone is checked alone."""
+    if len(names) == 1:
+        return ((names[0], None),)
+    return tuple((a, b) for n, a in enumerate(names) for b in names[n + 1 :])

@@ -1,0 +1,102 @@
+"""What a gate found, as markdown, HTML, JUnit XML and SARIF, and as the lines that a terminal shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from wirecheck.gate_records import GateOutcome, GateResult, GateRow
+from wirecheck.schema import Severity
+from wirecheck.views import html, junit, sarif, templates
+from wirecheck.views.words import ABSENT, plural
+
+EXIT: dict[GateOutcome, int] = {"compatible": 0, "incompatible": 1, "could-not-check": 4, "unproven": 3, "not-run": 3}
+
+
+def exit_code(found: GateResult) -> int:
+    """That of the worst row; 0 only where every row is compatible."""
+    return EXIT[found.outcome]
+
+
+def render(found: GateResult) -> str:
+    """The result as GitHub-flavoured markdown: same input, same bytes."""
+    me = {"sentence": sentence(found), "strength": strength, "acceptances": acceptances(found)}
+    return templates.environment().get_template("gate.md.j2").render(gate=found, account=account, seconds=seconds, **me)
+
+
+def render_html(found: GateResult) -> str:
+    """The result as one self-contained page."""
+    mood = {0: "compatible", 1: "incompatible"}.get(exit_code(found), "unproven")
+    return html.page(render(found), title=f"wirecheck gate: {found.outcome}", mood=mood)
+
+
+def render_junit(found: GateResult) -> str:
+    """Every row's suites, by the names of the file; a row without a result is an error."""
+    missing = [(row.name, row.outcome, "\n".join(row.why)) for row in found.rows if row.result is None]
+    stale = acceptances(found)
+    results = [(row.name, row.result) for row in found.rows if row.result is not None]
+    return junit.render_many(f"wirecheck gate: {found.file}", results, missing, (found.outcome, sentence(found)), stale)
+
+
+def render_sarif(found: GateResult) -> str:
+    """One run for each row; that of a row without a result did not succeed."""
+    results = [row.result for row in found.rows if row.result is not None]
+    missing = [(row.name, "; ".join(row.why)) for row in found.rows if row.result is None]
+    return sarif.render_many(results, missing, found.command)
+
+
+def sentence(found: GateResult) -> str:
+    """What it comes to, in one sentence."""
+    count = len(found.rows)
+    good = sum(row.outcome == "compatible" for row in found.rows)
+    if found.status != "finished":
+        return f"{found.file}: {found.status}, not finished; {good} of {count} compatible so far. Nothing is certified."
+    if good == count and count:
+        kept = sum(row.kept for row in found.rows)
+        unchanged = f" ({kept} unchanged since an earlier check)" if kept else ""
+        return f"{found.file}: {'all ' if count > 1 else ''}{plural(count, 'check')} compatible{unchanged}."
+    others: dict[GateOutcome, int] = {}
+    for row in found.rows:
+        if row.outcome != "compatible":
+            others[row.outcome] = others.get(row.outcome, 0) + 1
+    told = ", ".join(f"{n} {outcome.replace('-', ' ')}" for outcome, n in others.items())
+    return f"{found.file}: {good} of {plural(count, 'check')} compatible; {told}."
+
+
+def strength(row: GateRow) -> str:
+    """The rung the verdict stands on."""
+    if row.result is None or row.result.verdict.strength is None:
+        return ABSENT
+    return str(row.result.verdict.strength)
+
+
+def seconds(row: GateRow) -> str:
+    """How long it took, or that nothing was run."""
+    return "unchanged" if row.kept else f"{row.seconds:.1f}"
+
+
+def account(found: GateResult, row: GateRow) -> tuple[str, ...]:
+    """Why the row is not compatible, and what mends it, a line each."""
+    lines = list(row.why)
+    if row.result is None:
+        steps = {model.name: model.next_step for model in found.models}
+        lines += [f"next: {step}" for name in (row.a, row.b) if name and (step := steps.get(name))]
+        return tuple(lines)
+    refused = {Severity.BLOCK, Severity.WARN} if row.result.policy.strict else {Severity.BLOCK}
+    accepted = {(one.code, one.subject) for one in row.result.policy.accepted}
+    for finding in row.result.findings:
+        if finding.severity in refused and (finding.code, finding.subject) not in accepted and finding.remedy:
+            lines.append(f"remedy of {finding.code}: {finding.remedy}")
+    return tuple(dict.fromkeys(lines))
+
+
+def acceptances(found: GateResult) -> tuple[str, ...]:
+    """What is to be said of the file's acceptances: those that expired, and those that nothing needed."""
+    return tuple(_stale(found))
+
+
+def _stale(found: GateResult) -> Iterator[str]:
+    for one in found.accepted:
+        if one.state == "expired":
+            yield f"acceptance expired on {one.until}: {one.code} on {one.on} ({one.reason})"
+        elif one.state == "unused" and found.status == "finished":
+            yield f"acceptance that nothing needed: {one.code} on {one.on} ({one.reason}); take it out"
