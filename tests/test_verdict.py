@@ -224,6 +224,12 @@ def test_blockers_are_said_once_each_and_sorted():
     assert result.because == ("CFG01 (a): It holds.", "WGT02 (a): It holds.")
 
 
+def test_many_blockers_stand_in_order():
+    codes = [f"CFG{n:02d}" for n in range(1, 13)]
+    runs = [ran("p", S, *(finding(Severity.BLOCK, S, code=code) for code in reversed(codes)))]
+    assert [line.split()[0] for line in verdict(runs, asked(("p", S))).because] == codes
+
+
 def test_one_claim_of_two_severities_is_judged_the_same_in_any_order():
     block, warning = finding(Severity.BLOCK, I), finding(Severity.WARN, I)
     expected = asked(("p", I), ("q", I))
