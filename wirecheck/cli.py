@@ -75,19 +75,50 @@ def fit(a: Model, b: Model, **options: Any) -> None:
 @app.command()
 def gate(
     file: Annotated[Path, typer.Argument(help="What must hold.", show_default=True)] = Path("wirecheck.toml"),
+    *,
     json: Json = None,
     report: Report = None,
     offline: Annotated[bool, typer.Option("--offline", help="Use the cache only.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Run everything, whatever an earlier gate found.")] = False,
+    locked: Annotated[bool, typer.Option("--locked", help="Refuse what is not as in the lock beside FILE.")] = False,
+    print_env: Annotated[
+        bool, typer.Option("--print-env", help="Run nothing: print the variables to run the locked job under.")
+    ] = False,
 ) -> None:
     """Say whether all that a wirecheck.toml asks for holds: in front of a job, or in CI.
 
     Exits 0 only when every pair is compatible; 1 when one is not, 4 when one could not be checked, 3 when one is not
     proven. What is unchanged since an earlier gate, to the byte, is not run again.
     """
+    if print_env:
+        from wirecheck.cli_lock import print_env as variables
+
+        raise typer.Exit(variables(file))
     from wirecheck.cli_gate import gate_command
 
-    raise typer.Exit(gate_command(file, {"json": json, "report": report, "offline": offline, "fresh": fresh}))
+    options = {"json": json, "report": report, "offline": offline, "fresh": fresh, "locked": locked}
+    raise typer.Exit(gate_command(file, options))
+
+
+@app.command()
+def lock(
+    file: Annotated[Path, typer.Argument(help="What must hold.", show_default=True)] = Path("wirecheck.toml"),
+    check: Annotated[bool, typer.Option("--check", help="Write nothing: say what has moved since.")] = False,
+    gate: Annotated[bool, typer.Option("--gate/--no-gate", help="Whether the gate is run on what is locked.")] = True,
+    json: Annotated[
+        str | None, typer.Option(metavar="PATH|-", help="With --check: write what moved as JSON; - is stdout.")
+    ] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Use the cache only.")] = False,
+) -> None:
+    """Pin what the models of a wirecheck.toml are, to the byte, and the versions of the packages: wirecheck.lock.
+
+    Exits 0 when the lock is written, whatever the gate says of it. With --check: 0 where nothing has moved that
+    matters, 3 where something has, 4 where a model could not be read.
+    """
+    from wirecheck.cli_lock import check_command, lock_command
+
+    options = {"gate": gate, "json": json, "offline": offline}
+    raise typer.Exit(check_command(file, options) if check else lock_command(file, options))
 
 
 @app.command()

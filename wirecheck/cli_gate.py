@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from wirecheck.cli_gate_file import first_file, read_rules
+from wirecheck.cli_lock import lock_of
 from wirecheck.cli_output import say, write
 from wirecheck.errors import Interrupted, UsageError
 from wirecheck.gate import Gate
@@ -42,8 +43,9 @@ def gate_command(file: Path, options: Mapping[str, Any]) -> int:
             raise UsageError(
                 f"--report {path}: no report has the ending {ending}", next_step=f"use one of {', '.join(FACES)}"
             )
-    words = ["wirecheck", "gate", str(file)] + (["--offline"] if options["offline"] else [])
-    rules, read = read_rules(file, shlex.join(words), offline=options["offline"])
+    words = ["wirecheck", "gate", str(file)] + [f"--{name}" for name in ("offline", "locked") if options[name]]
+    lock = lock_of(file) if options["locked"] else None
+    rules, read = read_rules(file, shlex.join(words), offline=options["offline"], lock=lock)
     target = Path(options["json"]) if options["json"] not in (None, "-") else None
     with GateProgress(Console(stderr=True)) as watch:
         gate = Gate(rules, read, watch, Shelf.of_user(fresh=options["fresh"]))
@@ -103,7 +105,7 @@ def shown(found: GateResult) -> str:
                 terminal.print(Text(f"\n{visible(row.name)}", style="bold"))
                 for line in view.account(found, row):
                     terminal.print(Text(f"  {visible(line)}"))
-        for line in view.acceptances(found):
+        for line in (*view.acceptances(found), *view.unlike_locked(found)):
             terminal.print(Text(visible(line), style="yellow"))
     return captured.get()
 

@@ -7,6 +7,7 @@ import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +18,7 @@ from wirecheck.codes import CODES
 from wirecheck.errors import UsageError
 from wirecheck.expectations import KNOWN_KEYS
 from wirecheck.gate import Accepted, Rules, all_pairs
+from wirecheck.lock_records import Lock, LockedModel
 from wirecheck.runner import Request
 from wirecheck.schema import GpuRequest, Level, Policy, Scalar, TrainSpec, WireSpec
 from wirecheck.snapshot import Snapshot, parse_ref, take
@@ -87,8 +89,12 @@ _TABLES: Mapping[tuple[str, ...], type[BaseModel]] = {
 }
 
 
-def read_rules(path: Path, command: str, *, offline: bool) -> tuple[Rules, dict[str, Callable[[], Snapshot]]]:
-    """The rules of the file, and what reads each model. Raises UsageError with the line and what is expected there."""
+Readers = dict[str, Callable[[], Snapshot]]
+"""Model's name -> what reads it."""
+
+
+def read_file(path: Path) -> tuple[GateFile, _Pointer]:
+    """The file, and where things stand in it. Raises UsageError with the line and what is expected there."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -103,6 +109,12 @@ def read_rules(path: Path, command: str, *, offline: bool) -> tuple[Rules, dict[
         raise _refused(path, text, error) from None
     at = _Pointer(path, text)
     _check_names(file, at)
+    return file, at
+
+
+def read_rules(path: Path, command: str, *, offline: bool, lock: Lock | None = None) -> tuple[Rules, Readers]:
+    """The rules of the file, and what reads each model: with a lock, at its commit. Raises UsageError."""
+    file, at = read_file(path)
     gate = file.gate
     policy = Policy(
         required=gate.require,
@@ -123,20 +135,31 @@ def read_rules(path: Path, command: str, *, offline: bool) -> tuple[Rules, dict[
         request=Request(wire=file.wire, train=file.train, policy=policy, seed=gate.seed, command=command),
         expect={name: model.expect for name, model in file.models.items()},
         accepted=tuple(Accepted(one.code, one.on, one.reason, one.until) for one in gate.accepted),
+        lock=lock,
         limit_s=None if gate.minutes is None else gate.minutes * 60,
     )
-    return rules, {name: _reader(model, path.parent, offline=offline) for name, model in file.models.items()}
+    return rules, readers(file, path.parent, offline=offline, lock=lock)
 
 
-def _reader(model: ModelTable, beside: Path, *, offline: bool) -> Callable[[], Snapshot]:
-    """Folders and files are looked for beside the file, wherever the gate is run."""
+def readers(file: GateFile, beside: Path, *, offline: bool, lock: Lock | None = None) -> Readers:
+    """What reads each model: at the revision that the file names, or with a lock at its commit."""
+    refs = {name: ref_of(model, beside, lock.model(name) if lock else None) for name, model in file.models.items()}
+    return {name: partial(_take, text, offline=offline) for name, text in refs.items()}
+
+
+def _take(text: str, *, offline: bool) -> Snapshot:
+    return take(parse_ref(text), offline=offline)
+
+
+def ref_of(model: ModelTable, beside: Path, locked: LockedModel | None) -> str:
+    """A model as a command line would name it. Folders and files are looked for beside the file."""
     text = model.id
     spelt_as_path = text.startswith(("./", "../")) or text.lower().endswith(".gguf") or text in (".", "..")
     if spelt_as_path:
         text = str(beside / text)
-    if model.revision is not None:
-        text = f"{text}@{model.revision}"
-    return lambda: take(parse_ref(text), offline=offline)
+    if locked is not None and locked.kind == "hub":
+        return f"{text.partition('@')[0]}@{locked.commit}"
+    return text if model.revision is None else f"{text}@{model.revision}"
 
 
 # --- what pydantic does not know ---------------------------------------------------------------------------------

@@ -10,11 +10,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from wirecheck.errors import CouldNotCheck, Interrupted
 from wirecheck.gate_records import GateAcceptance, GateModel, GateOutcome, GateResult, GateRow
 from wirecheck.gate_shelf import Shelf
+from wirecheck.lock import digest_of, locked_side, pins
+from wirecheck.lock_records import Lock
 from wirecheck.runner import Check, Progress, Request
 from wirecheck.schema import Acceptance, Expectation, Outcome, PairResult, Scalar, Severity, Subject
 from wirecheck.snapshot import Snapshot
@@ -52,6 +54,8 @@ class Rules:
     expect: Mapping[str, Mapping[str, Scalar]]
     """Model's name -> facts that must be so."""
     accepted: tuple[Accepted, ...] = ()
+    lock: Lock | None = None
+    """What alone may be read."""
     limit_s: float | None = None
     """No pair is begun later than that many seconds after the start."""
     today: date = field(default_factory=lambda: datetime.now(tz=UTC).date())
@@ -131,8 +135,15 @@ class Gate:
         if limit is not None and time.perf_counter() - self.begin > limit:
             return GateRow(a=a, b=b, outcome="not-run", why=(f"the gate's time was over ({limit / 60:g} minutes)",))
         result, kept = self._checked(a, b, snapshots)
+        then = self.rules.lock.result(a, b) if self.rules.lock else None
         return GateRow(
-            a=a, b=b, outcome=OUTCOMES[result.verdict.outcome], why=result.verdict.because, result=result, kept=kept
+            a=a,
+            b=b,
+            outcome=OUTCOMES[result.verdict.outcome],
+            why=result.verdict.because,
+            result=result,
+            kept=kept,
+            as_locked=None if then is None else then.digest == digest_of(result),
         )
 
     def _checked(self, a: str, b: str | None, snapshots: Mapping[str, Snapshot | None]) -> tuple[PairResult, bool]:
@@ -164,8 +175,21 @@ class Gate:
             for one in rules.accepted
             if one.until >= rules.today and (subject := one.subject(a, b)) is not None
         )
-        policy = rules.request.policy.model_copy(update={"expectations": expectations, "accepted": accepted})
+        asked = {"expectations": expectations, "accepted": accepted, "fixed_revisions": True}
+        policy = rules.request.policy.model_copy(update=asked | self._locked(sides))
         return replace(rules.request, policy=policy)
+
+    def _locked(self, sides: Mapping[Literal["a", "b"], str]) -> dict[str, Any]:
+        """What the lock asks of a pair's check."""
+        lock = self.rules.lock
+        if lock is None:
+            return {}
+        models = {side: model for side, name in sides.items() if (model := lock.model(name)) is not None}
+        return {
+            "pins": tuple(pin for side, model in models.items() for pin in pins(model, side)),
+            "locked": tuple(locked_side(model, side) for side, model in models.items()),
+            "versions": lock.versions,
+        }
 
     def _note_used(self, a: str, b: str | None, result: PairResult) -> None:
         grave = (Severity.BLOCK, Severity.WARN)

@@ -42,6 +42,8 @@ class GateRow(Record):
     outcome: GateOutcome
     why: tuple[str, ...]
     result: PairResult | None = None
+    as_locked: bool | None = None
+    """Whether it came to what the lock says of it; None without a lock, or where it says nothing."""
     kept: bool = False
     """Whether nothing was run: the result is of an earlier check of the same bytes that asked the same."""
     seconds: FiniteFloat = 0.0

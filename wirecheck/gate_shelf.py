@@ -106,7 +106,8 @@ def _key(check: Check, part: str) -> str:
     policy = request.policy.model_dump(mode="json", exclude={"accepted", "required", "strict"})
     if part != "whole":
         policy["expectations"] = [one for one in policy["expectations"] if one["subject"] == part]
-        policy["pins"] = [one for one in policy["pins"] if one["subject"] == part]
+        for of_sides in ("pins", "locked"):
+            policy[of_sides] = [one for one in policy[of_sides] if one["subject"] == part]
         policy["gpus"] = []
     models = {"a": check.a, "b": check.b}
     told = {

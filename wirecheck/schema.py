@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt, computed_field, model_validator
 
 from wirecheck.record import LADDER, Level, Outcome, Record, Scalar, Severity, Subject
-from wirecheck.specs import Acceptance, Expectation, GpuRequest, Pin, Policy, TrainSpec, WireSpec
+from wirecheck.specs import Acceptance, Expectation, GpuRequest, LockedSide, Pin, Policy, TrainSpec, WireSpec
 
 __all__ = [
     "LADDER",
@@ -27,6 +27,7 @@ __all__ = [
     "Fit",
     "GpuRequest",
     "Level",
+    "LockedSide",
     "MemoryEstimate",
     "MemoryPart",
     "Outcome",

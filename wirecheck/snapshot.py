@@ -16,7 +16,7 @@ from typing import Any, Literal
 from wirecheck.errors import ModelNotFound, UsageError
 from wirecheck.safetensors_header import TensorEntry
 from wirecheck.snapshot_folder import JsonUnreadable, TextUnreadable, list_files, read_folder, read_json, read_text
-from wirecheck.weight_files import WeightFile
+from wirecheck.weight_files import Listed, WeightFile
 
 __all__ = ["JsonUnreadable", "ModelRef", "Snapshot", "TextUnreadable", "WeightFile", "parse_ref", "take"]
 
@@ -56,6 +56,8 @@ class Snapshot:
     """For a GGUF file: JSON files that stand for its metadata, by name (`config.json`)."""
     origins: Mapping[str, str] = field(default_factory=dict, hash=False)
     """For a GGUF file: the metadata key that each key of the made config comes from."""
+    listed: tuple[Listed, ...] = ()
+    """For a repository of the hub that was asked: its files, with the digests that the hub gives."""
 
     def has(self, name: str) -> bool:
         """Whether the repository holds that file (for a GGUF file: or its metadata stand for it)."""
@@ -185,4 +187,4 @@ def _take_hub(ref: ModelRef, *, offline: bool) -> Snapshot:
     from wirecheck.snapshot_hub import fetch
 
     content = fetch(ref.name, ref.revision, offline=offline)
-    return Snapshot(ref, content.commit, content.folder, content.files, content.weights)
+    return Snapshot(ref, content.commit, content.folder, content.files, content.weights, listed=content.listed)

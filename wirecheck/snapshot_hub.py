@@ -24,6 +24,7 @@ from wirecheck.snapshot_folder import checkpoint, is_metadata, list_files, max_b
 from wirecheck.snapshot_hub_calls import AnswerCutShort, ask, together
 from wirecheck.weight_files import (
     Checkpoint,
+    Listed,
     WeightFile,
     from_header,
     is_regular,
@@ -55,20 +56,12 @@ class HubContent:
     """The commit's folder in the hub's cache."""
     files: tuple[str, ...]
     weights: tuple[WeightFile, ...]
+    listed: tuple[Listed, ...] = ()
+    """As the hub lists them; nothing where only the cache was asked."""
 
 
 @dataclass(frozen=True)
-class _Listed:
-    """One file as the hub lists it."""
-
-    name: str
-    size: int | None
-    digest: str | None
-    """sha256 of a file in LFS, else git's blob sha1; None where the hub tells none."""
-
-
-@dataclass(frozen=True)
-class _Repository:
+class Repository:
     """One repository at one revision, on one endpoint, with one cache."""
 
     name: str
@@ -112,12 +105,12 @@ def fetch(
     """
     endpoint = (endpoint or constants.ENDPOINT).rstrip("/")
     cache = Path(cache_dir or constants.HF_HUB_CACHE)
-    repository = _Repository(name, revision, endpoint, cache)
+    repository = Repository(name, revision, endpoint, cache)
     if offline or constants.HF_HUB_OFFLINE:
         return _from_cache(repository)
     if constants.HF_HUB_DISABLE_PROGRESS_BARS is None:
         disable_progress_bars()
-    commit, listing = _list(repository)
+    commit, listing = list_files_of(repository)
     wanted = [listed for listed in listing.values() if is_metadata(listed.name)]
     if not wanted:
         raise ModelNotFound(f"{name} holds no file of a model", next_step="name a repository that has a config.json")
@@ -131,14 +124,15 @@ def fetch(
     if wanted[-1].name == "config.json":
         _download(repository, commit, wanted[-1])
     _remember(repository, commit)
-    return HubContent(commit, repository.folder(commit), tuple(listing), _weights(repository, commit, listing))
+    weights = _weights(repository, commit, listing)
+    return HubContent(commit, repository.folder(commit), tuple(listing), weights, tuple(listing.values()))
 
 
-def _list(repository: _Repository) -> tuple[str, dict[str, _Listed]]:
+def list_files_of(repository: Repository) -> tuple[str, dict[str, Listed]]:
     """The commit that the revision stands for, and its files."""
     api = HfApi(endpoint=repository.endpoint)
 
-    def call() -> tuple[str, dict[str, _Listed]]:
+    def call() -> tuple[str, dict[str, Listed]]:
         info = api.model_info(repository.name, revision=repository.revision, files_metadata=True, timeout=TIMEOUT_S)
         if not isinstance(info.sha, str) or not _COMMIT.match(info.sha):
             raise ValueError("the answer names no commit")
@@ -147,14 +141,14 @@ def _list(repository: _Repository) -> tuple[str, dict[str, _Listed]]:
     return repository.ask(call, "the list of its files")
 
 
-def _listed(sibling: Any) -> _Listed:
+def _listed(sibling: Any) -> Listed:
     lfs = sibling.lfs
     if lfs is not None:
-        return _Listed(sibling.rfilename, lfs["size"], lfs["sha256"])
-    return _Listed(sibling.rfilename, sibling.size, sibling.blob_id)
+        return Listed(sibling.rfilename, lfs["size"], lfs["sha256"])
+    return Listed(sibling.rfilename, sibling.size, sibling.blob_id)
 
 
-def _download(repository: _Repository, commit: str, listed: _Listed) -> None:
+def _download(repository: Repository, commit: str, listed: Listed) -> None:
     """One metadata file into the cache, its bytes compared with the listed digest; a bad copy is fetched once more."""
     if listed.size is not None and listed.size > max_bytes(listed.name):
         raise CouldNotCheck(
@@ -196,7 +190,7 @@ def _digest(path: Path, like: str) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
-def _remember(repository: _Repository, commit: str) -> None:
+def _remember(repository: Repository, commit: str) -> None:
     """Write what the branch stood for where the client looks for it offline (`refs/` of its cache)."""
     revision = repository.revision or constants.DEFAULT_REVISION
     if revision == commit:
@@ -211,7 +205,7 @@ def _remember(repository: _Repository, commit: str) -> None:
         aside.unlink(missing_ok=True)  # a cache that cannot be written costs only a later offline run
 
 
-def _weights(repository: _Repository, commit: str, listing: dict[str, _Listed]) -> tuple[WeightFile, ...]:
+def _weights(repository: Repository, commit: str, listing: dict[str, Listed]) -> tuple[WeightFile, ...]:
     folder = repository.folder(commit)
     found = checkpoint(listing, lambda name: read_json(folder / name))
     calls = [partial(_weight, repository, commit, listing, name, found) for name in found.names]
@@ -219,7 +213,7 @@ def _weights(repository: _Repository, commit: str, listing: dict[str, _Listed]) 
 
 
 def _weight(
-    repository: _Repository, commit: str, listing: dict[str, _Listed], name: str, found: Checkpoint
+    repository: Repository, commit: str, listing: dict[str, Listed], name: str, found: Checkpoint
 ) -> WeightFile:
     """One weight file's header: from the cache where it is there, else by range."""
     format_ = found.format
@@ -237,7 +231,7 @@ def _weight(
     return from_header(name, None, size, head)
 
 
-def _head(repository: _Repository, commit: str, name: str, size: int | None) -> tuple[bytes, int | None]:
+def _head(repository: Repository, commit: str, name: str, size: int | None) -> tuple[bytes, int | None]:
     """The first bytes of a file, at least its whole header where it has one, and the file's size."""
     url = hf_hub_url(repository.name, name, revision=commit, endpoint=repository.endpoint)
     what = f"the header of {name}"
@@ -277,7 +271,7 @@ def _range(url: str, begin: int, end: int, size: int | None) -> tuple[bytes, int
     return found, total
 
 
-def _from_cache(repository: _Repository) -> HubContent:
+def _from_cache(repository: Repository) -> HubContent:
     """Offline: what the cache holds, if that is all that is needed."""
     commit = _cached_commit(repository)
     folder = repository.folder(commit)
@@ -305,7 +299,7 @@ def _from_cache(repository: _Repository) -> HubContent:
     return HubContent(commit, folder, files, weights)
 
 
-def _cached_commit(repository: _Repository) -> str:
+def _cached_commit(repository: Repository) -> str:
     revision = repository.revision or constants.DEFAULT_REVISION
     if _COMMIT.match(revision):
         return revision
@@ -320,12 +314,12 @@ def _cached_commit(repository: _Repository) -> str:
     return commit
 
 
-def _settled(repository: _Repository, commit: str, name: str) -> bool:
+def _settled(repository: Repository, commit: str, name: str) -> bool:
     """Whether the cache holds the file, or the client's note that the commit has none of that name."""
     return is_regular(repository.folder(commit) / name) or (repository.storage / ".no_exist" / commit / name).exists()
 
 
-def _cached_listing(repository: _Repository, commit: str) -> tuple[str, ...] | None:
+def _cached_listing(repository: Repository, commit: str) -> tuple[str, ...] | None:
     """The commit's files, where a whole `hf download` left its list (clients that keep one)."""
     if not hasattr(huggingface_hub, "get_cached_repo_tree"):
         return None
@@ -341,6 +335,11 @@ def _cached_listing(repository: _Repository, commit: str) -> tuple[str, ...] | N
 def hub_cache() -> Path:
     """The folder of the hub's cache on this machine, by huggingface_hub's own rules; it may not exist yet."""
     return Path(constants.HF_HUB_CACHE)
+
+
+def cached_folder(name: str, commit: str) -> Path:
+    """Where the cache keeps, or would keep, the files of one commit."""
+    return Repository(name, commit, constants.ENDPOINT, hub_cache()).folder(commit)
 
 
 def token_present() -> bool:

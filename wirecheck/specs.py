@@ -107,6 +107,15 @@ class Pin(Record):
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
 
 
+class LockedSide(Record):
+    """What a lock says one model is: nothing else may stand in its place."""
+
+    subject: Literal["a", "b"]
+    commit: str
+    files: tuple[str, ...]
+    """Names of the files that are read of it, and no others."""
+
+
 class Acceptance(Record):
     """A finding the user takes upon themselves, until a day: it no longer decides the verdict."""
 
@@ -129,7 +138,12 @@ class Policy(Record):
     """GPUs the step must fit on, each of them."""
     expectations: tuple[Expectation, ...] = ()
     pins: tuple[Pin, ...] = ()
-    """Digests the weight files must have."""
+    """Digests that files must have."""
+    fixed_revisions: bool = False
+    """A model that is named by a branch or a tag, which can move, is warned of."""
+    locked: tuple[LockedSide, ...] = ()
+    versions: tuple[tuple[str, str], ...] = ()
+    """Package (or `python`) and the version it was locked with."""
     accepted: tuple[Acceptance, ...] = ()
     """Findings that do not decide the verdict; none that has expired."""
     trust_remote_code: bool = False

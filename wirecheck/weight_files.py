@@ -35,6 +35,16 @@ _POINTER_BYTES = 1024
 
 
 @dataclass(frozen=True)
+class Listed:
+    """One file as the hub lists it."""
+
+    name: str
+    size: int | None
+    digest: str | None
+    """sha256 of a file in LFS, else git's blob sha1; None where the hub tells none."""
+
+
+@dataclass(frozen=True)
 class WeightFile:
     """One file of weights: what it should be, what it is, and what is wrong with it."""
 

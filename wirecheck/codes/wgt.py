@@ -165,7 +165,7 @@ WGT: tuple[Code, ...] = (
         family="WGT",
         severity=Severity.BLOCK,
         level=Level.INSPECTED,
-        sentence="A file of weights is not the bytes that were pinned.",
+        sentence="A file is not the bytes that were pinned, or one is there that was not.",
         remedy="Fetch the pinned commit again (`ORG/NAME@COMMIT`); only when the change is meant, pin the new digest.",
         reference=None,
     ),

@@ -7,6 +7,7 @@ from wirecheck.probes.config import CONFIG
 from wirecheck.probes.embeds import EMBEDS_TWIN, EMBEDS_WEIGHTS
 from wirecheck.probes.embeds_use import EMBEDS_USE
 from wirecheck.probes.expectations import EXPECTATIONS
+from wirecheck.probes.lock import LOCK
 from wirecheck.probes.meaning import MEANING
 from wirecheck.probes.measured import EMBEDS_DEVICE, STEP_DEVICE
 from wirecheck.probes.memory import MEMORY_FORMULA, MEMORY_FORMULA_MODEL
@@ -22,6 +23,7 @@ from wirecheck.probes.wire_sizes import WIRE_SIZES
 from wirecheck.probes.wire_use import WIRE_USE
 
 MODEL_PROBES: tuple[Probe, ...] = (
+    LOCK,
     CONFIG,
     WEIGHTS,
     SKELETON,

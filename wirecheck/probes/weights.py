@@ -149,14 +149,28 @@ def _pins(bench: ModelBench) -> Iterator[tuple[Pin, Path | None]]:
 
 def _pins_unread(bench: ModelBench) -> Iterator[str]:
     for pin, path in _pins(bench):
-        if path is None and pin.file in bench.snapshot.files:
+        if path is None and pin.file in bench.snapshot.files and not _listed(bench, pin):
             yield pin.file
+
+
+def _listed(bench: ModelBench, pin: Pin) -> str | None:
+    """The sha256 that the hub lists for a file whose bytes are not here; None where it lists none."""
+    digests = [one.digest for one in bench.snapshot.listed if one.name == pin.file]
+    return next((digest for digest in digests if digest and len(digest) == len(pin.sha256)), None)
 
 
 def _digests(bench: ModelBench) -> Iterator[Yielded]:
     """WGT13."""
     snapshot = bench.snapshot
     for pin, path in _pins(bench):
+        listed = _listed(bench, pin) if path is None else None
+        if listed is not None:
+            seen = _seen(snapshot, pin.file, listed, pin.sha256)
+            if listed == pin.sha256:
+                yield bench.ok("WGT13", f"The hub lists {pin.file} with the digest that is pinned.", seen)
+            else:
+                yield bench.found("WGT13", f"The hub lists {pin.file} with another digest than is pinned.", seen)
+            continue
         if path is None and pin.file in snapshot.files:
             continue  # the run ends as skipped for these
         if path is None:

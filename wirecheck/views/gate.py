@@ -94,6 +94,15 @@ def acceptances(found: GateResult) -> tuple[str, ...]:
     return tuple(_stale(found))
 
 
+def unlike_locked(found: GateResult) -> tuple[str, ...]:
+    """The rows that came to something else than when they were locked: another question, or another machine."""
+    return tuple(
+        f"{row.name}: not what the lock says of it: the file asks otherwise, or this machine answers otherwise"
+        for row in found.rows
+        if row.as_locked is False
+    )
+
+
 def _stale(found: GateResult) -> Iterator[str]:
     for one in found.accepted:
         if one.state == "expired":
