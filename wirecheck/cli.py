@@ -101,6 +101,22 @@ def gate(
 
 
 @app.command()
+def fetch(
+    file: Annotated[Path, typer.Argument(help="What must hold.", show_default=True)] = Path("wirecheck.toml"),
+    locked: Annotated[bool, typer.Option("--locked", help="Fetch what is locked.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would come, and download no weights.")] = False,
+) -> None:
+    """Download what the gate and the job read of the hub's models: metadata and weights, nothing else.
+
+    Room is made sure of first; a run that was cut off goes on where it stopped; a file counts only with the digest that
+    the hub lists. Exits 0 when all of it is there, 4 when not.
+    """
+    from wirecheck.cli_fetch import fetch_command
+
+    raise typer.Exit(fetch_command(file, {"locked": locked, "dry_run": dry_run}))
+
+
+@app.command()
 def lock(
     file: Annotated[Path, typer.Argument(help="What must hold.", show_default=True)] = Path("wirecheck.toml"),
     check: Annotated[bool, typer.Option("--check", help="Write nothing: say what has moved since.")] = False,

@@ -64,7 +64,9 @@ class GateTable(_Table):
     gpus: list[str] = []
     seed: int = Field(default=0, ge=0, le=MOST_SEED)
     minutes: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    """No pair is begun later than that."""
+    """No pair is begun later than that, and no download goes on."""
+    gigabytes: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """`wirecheck fetch` downloads no more."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     trust_remote_code: bool = False
     accepted: list[AcceptedTable] = []
@@ -291,6 +293,7 @@ require = "simulated"        # the rung every verdict must stand on: declared, i
 strict = false               # true: a warning refuses, too
 # gpus = ["A100-80GB"]       # GPUs the step must fit on, each of them; "H100-80GBx2" for two
 # minutes = 30               # no pair is begun later than that
+# gigabytes = 100            # wirecheck fetch downloads no more
 
 # A finding you take upon yourselves, until a day. It is reported when it has expired, and when nothing needs it.
 # [[gate.accepted]]

@@ -9,6 +9,7 @@ import hashlib
 import os
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -43,6 +44,8 @@ _SLOWEST_BYTES_PER_S = 50_000
 """A file is given the deadline plus its size at this speed."""
 _FIRST_BYTES = 64 * 1024
 """One request reads most headers: real ones have 0.6 to 22 kB."""
+_SETTLED = ("config.json", "tokenizer_config.json")
+"""Files of which an offline run must know that they are there, or that there are none."""
 _COMMIT = re.compile(r"^[0-9a-f]{40}$")
 _DIGEST = re.compile(r"^([0-9a-f]{40}|[0-9a-f]{64})$")
 
@@ -78,9 +81,11 @@ class Repository:
         """The commit's folder in the cache."""
         return self.storage / "snapshots" / commit
 
-    def ask(self, call: Callable[[], T], what: str, size: int = 0) -> T:
-        """See `snapshot_hub_calls.ask`."""
+    def ask(self, call: Callable[[], T], what: str, size: int = 0, *, longest_s: float | None = None) -> T:
+        """See `snapshot_hub_calls.ask`; never waits longer than `longest_s`."""
         deadline_s = DEADLINE_S + size / _SLOWEST_BYTES_PER_S
+        if longest_s is not None:
+            deadline_s = min(deadline_s, longest_s)
         page = f"{self.endpoint}/{self.name}"
         return ask(call, repo=self.name, what=what, deadline_s=deadline_s, page=page)
 
@@ -88,6 +93,14 @@ class Repository:
     def download(self) -> str:
         """The command that fetches everything."""
         return f"hf download {self.name}" + (f" --revision {self.revision}" if self.revision else "")
+
+
+def repository_of(
+    name: str, revision: str | None, *, endpoint: str | None = None, cache_dir: Path | None = None
+) -> Repository:
+    """A repository on the hub, with the cache, that huggingface_hub's own variables name where none is given."""
+    endpoint = (endpoint or constants.ENDPOINT).rstrip("/")
+    return Repository(name, revision, endpoint, Path(cache_dir or constants.HF_HUB_CACHE))
 
 
 def fetch(
@@ -103,9 +116,7 @@ def fetch(
     Offline (also by HF_HUB_OFFLINE) only the cache is read. The other defaults are huggingface_hub's own: HF_ENDPOINT,
     HF_HOME, HF_TOKEN.
     """
-    endpoint = (endpoint or constants.ENDPOINT).rstrip("/")
-    cache = Path(cache_dir or constants.HF_HUB_CACHE)
-    repository = Repository(name, revision, endpoint, cache)
+    repository = repository_of(name, revision, endpoint=endpoint, cache_dir=cache_dir)
     if offline or constants.HF_HUB_OFFLINE:
         return _from_cache(repository)
     if constants.HF_HUB_DISABLE_PROGRESS_BARS is None:
@@ -123,7 +134,7 @@ def fetch(
     together([partial(_download, repository, commit, listed) for listed in wanted if listed.name != "config.json"])
     if wanted[-1].name == "config.json":
         _download(repository, commit, wanted[-1])
-    _remember(repository, commit)
+    _remember(repository, commit, listing)
     weights = _weights(repository, commit, listing)
     return HubContent(commit, repository.folder(commit), tuple(listing), weights, tuple(listing.values()))
 
@@ -190,8 +201,14 @@ def _digest(path: Path, like: str) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
-def _remember(repository: Repository, commit: str) -> None:
-    """Write what the branch stood for where the client looks for it offline (`refs/` of its cache)."""
+def _remember(repository: Repository, commit: str, listing: dict[str, Listed]) -> None:
+    """What an offline run asks of the cache, in the client's own form: which files there are not, what the branch is."""
+    for name in _SETTLED:
+        if name not in listing:
+            with suppress(OSError):
+                note = repository.storage / ".no_exist" / commit / name
+                note.parent.mkdir(parents=True, exist_ok=True)
+                note.touch()
     revision = repository.revision or constants.DEFAULT_REVISION
     if revision == commit:
         return
@@ -281,7 +298,7 @@ def _from_cache(repository: Repository) -> HubContent:
     files = _cached_listing(repository, commit) or held
     lacking = [name for name in files if is_metadata(name) and name not in held]
     if files is held:
-        lacking += [n for n in ("config.json", "tokenizer_config.json") if not _settled(repository, commit, n)]
+        lacking += [name for name in _SETTLED if not _settled(repository, commit, name)]
     weights = read_weights(folder, files, fence=repository.storage)
     lacking += [file.name for file in weights if file.problem == "missing"]
     if not weights and files is held:
@@ -339,7 +356,7 @@ def hub_cache() -> Path:
 
 def cached_folder(name: str, commit: str) -> Path:
     """Where the cache keeps, or would keep, the files of one commit."""
-    return Repository(name, commit, constants.ENDPOINT, hub_cache()).folder(commit)
+    return repository_of(name, commit).folder(commit)
 
 
 def token_present() -> bool:

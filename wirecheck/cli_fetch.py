@@ -1,0 +1,168 @@
+"""`wirecheck fetch`: what the gate and the job read of the hub's models, into the cache, whole and verified."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from wirecheck.architectures import cache_home
+from wirecheck.cli_gate_file import GateFile, read_file, readers
+from wirecheck.cli_lock import lock_of
+from wirecheck.cli_output import say
+from wirecheck.errors import CouldNotCheck, HubUnreachable
+from wirecheck.lock import lock_model
+from wirecheck.lock_records import Lock
+from wirecheck.snapshot import Snapshot
+from wirecheck.snapshot_hub_download import Wanted, download, make_room, verify, wanted
+from wirecheck.views.words import plural, visible
+from wirecheck.weight_files import Listed
+from wirecheck.whole_file import put_whole
+
+
+@dataclass(frozen=True)
+class _Model:
+    """One model of the file: what it is, and what of it is still to come."""
+
+    name: str
+    snapshot: Snapshot
+    weights: tuple[Listed, ...]
+    """Nothing where the model lies on this disk."""
+    lacking: tuple[Wanted, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of its weights."""
+        return sum(one.size or 0 for one in self.weights)
+
+
+def fetch_command(file: Path, options: Mapping[str, Any]) -> int:
+    """0 when everything is in the cache and has the bytes that the hub lists. Raises CouldNotCheck's children."""
+    begun = time.monotonic()
+    held, _ = read_file(file)
+    lock = lock_of(file) if options["locked"] else None
+    console = Console(stderr=True)
+    with console.status("reading what the hub lists …"):
+        models = [_model(name, held, file, lock) for name in held.models]
+    lacking = _once(one for model in models for one in model.lacking)
+    need = sum(one.size - one.come for one in lacking)
+    _within(held.gate.gigabytes, need)
+    if options["dry_run"]:
+        say("".join(f"{line}\n" for line in _plan(models, need)))
+        return 0
+    make_room(lacking)
+    until = None if held.gate.minutes is None else begun + held.gate.minutes * 60
+    if lacking:
+        _download(lacking, console, until)
+    with console.status("comparing digests …"):
+        for model in models:
+            _compare(model)
+    say("".join(f"{line}\n" for line in _done(models, need, file, locked=lock is not None)))
+    return 0
+
+
+def _model(name: str, held: GateFile, file: Path, lock: Lock | None) -> _Model:
+    snapshot = readers(held, file.parent, offline=False, lock=lock)[name]()
+    if snapshot.ref.kind != "hub":
+        return _Model(name, snapshot, (), ())
+    if not snapshot.listed:
+        raise CouldNotCheck(f"{name}: the hub may not be asked", next_step="unset HF_HUB_OFFLINE")
+    table = held.models[name]
+    seen = lock_model(name, table.id, table.revision, snapshot)
+    locked = lock.model(name) if lock else None
+    if locked is not None and seen != locked:
+        raise HubUnreachable(
+            f"{name}: the hub lists other bytes than were locked at {locked.commit}",
+            next_step="wirecheck lock --check says what; do not use this copy",
+        )
+    pickles = [one.name for one in snapshot.weights if one.format == "pickle"]
+    if pickles:
+        raise CouldNotCheck(
+            f"{name}: its weights are pickles ({pickles[0]}), which are not fetched",
+            next_step="name a revision that has safetensors: many repositories have one at refs/pr/…",
+        )
+    names = {one.name for one in snapshot.weights}
+    weights = tuple(one for one in snapshot.listed if one.name in names)
+    return _Model(name, snapshot, weights, wanted(snapshot.ref.name, snapshot.commit, weights))
+
+
+def _once(files: Iterator[Wanted]) -> tuple[Wanted, ...]:
+    """Each blob once, though two models or names share it."""
+    return tuple({one.blob: one for one in files}.values())
+
+
+def _within(gigabytes: float | None, need: int) -> None:
+    if gigabytes is not None and need > gigabytes * 1e9:
+        raise CouldNotCheck(
+            f"{need / 1e9:.1f} GB are to come, more than the {gigabytes:g} that the file allows",
+            next_step="raise gigabytes in [gate], or fetch some of it elsewhere",
+        )
+
+
+def _plan(models: Sequence[_Model], need: int) -> Iterator[str]:
+    for model in models:
+        if not model.weights:
+            yield visible(f"{model.name}: on this disk")
+            continue
+        yield visible(f"{model.name}: {model.snapshot.ref.name} at {model.snapshot.commit[:12]}, ") + (
+            f"{len(model.lacking)} of {plural(len(model.weights), 'file')} to come"
+        )
+    yield f"{need / 1e9:.2f} GB to come; nothing was downloaded"
+
+
+def _download(files: Sequence[Wanted], console: Console, until: float | None) -> None:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        begun = sum(one.come for one in files)
+        task = bar.add_task(plural(len(files), "file"), total=sum(one.size for one in files), completed=begun)
+        download(files, lambda count: bar.advance(task, count), until=until)
+
+
+# --- digests -----------------------------------------------------------------------------------------------------
+
+
+def _compare(model: _Model) -> None:
+    """Every file of weights against the digest the hub lists; once for the same bytes at the same place."""
+    for listed in model.weights:
+        path = model.snapshot.folder / listed.name
+        note = cache_home() / "verified" / f"{_stamp(path, listed)}.txt"
+        if note.is_file():
+            continue
+        if not verify(path, listed):
+            raise HubUnreachable(
+                f"{model.name}: the cached {listed.name} has not the bytes that the hub lists",
+                next_step=f"rm {shlex.quote(str(path.resolve()))} and run wirecheck fetch again",
+            )
+        put_whole(note, f"{path}\n")
+
+
+def _stamp(path: Path, listed: Listed) -> str:
+    seen = path.stat()
+    told = (str(path.resolve()), listed.digest, seen.st_size, seen.st_mtime_ns, seen.st_ino)
+    return hashlib.sha256(repr(told).encode()).hexdigest()[:40]
+
+
+def _done(models: Sequence[_Model], need: int, file: Path, *, locked: bool) -> Iterator[str]:
+    for model in models:
+        if not model.weights:
+            yield visible(f"{model.name}: on this disk")
+            continue
+        yield visible(f"{model.name}: {model.snapshot.ref.name} at {model.snapshot.commit[:12]}, ") + (
+            f"{model.size / 1e9:.2f} GB, every digest as the hub lists it"
+        )
+    yield f"{need / 1e9:.2f} GB came" if need else "nothing was lacking"
+    name = shlex.quote(str(file))
+    yield f"next: wirecheck gate {name} --locked --offline" if locked else f"next: wirecheck lock {name}"

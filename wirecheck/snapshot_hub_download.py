@@ -1,0 +1,302 @@
+"""Weights of one commit into the hub's own cache: room made sure of first, resumed where an earlier run stopped, and
+taken for whole only when their sha256 is what the hub lists.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import hashlib
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+from huggingface_hub import hf_hub_download, hf_hub_url
+from huggingface_hub.file_download import http_get
+from huggingface_hub.utils import WeakFileLock, build_hf_headers  # type: ignore[attr-defined]  # documented
+
+from wirecheck.errors import CouldNotCheck, HubUnreachable, OutputNotWritten
+from wirecheck.snapshot_hub import TIMEOUT_S, Repository, repository_of
+from wirecheck.snapshot_hub_calls import together
+from wirecheck.weight_files import Listed, is_regular
+
+Told = Callable[[int], None]
+"""Told how many bytes have come; negative where some are asked for again."""
+
+_SHA256 = 64
+_CHUNK = 4 * 1024 * 1024
+_ROOM_LEFT = 64 * 1024 * 1024
+"""Bytes of a disk that are not filled."""
+_KEEP_SIZE = 1
+"""FALLOC_FL_KEEP_SIZE of fallocate(2): blocks are reserved, the file stays as long as it is."""
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One file to be fetched: of which repository, at which commit."""
+
+    repository: Repository
+    commit: str
+    listed: Listed
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.listed.size or 0
+
+    @property
+    def place(self) -> Path:
+        """Where a reader finds it."""
+        return self.repository.folder(self.commit) / self.listed.name
+
+    @property
+    def blob(self) -> Path:
+        """Where the cache keeps its bytes."""
+        return self.repository.storage / "blobs" / (self.listed.digest or "")
+
+    @property
+    def part(self) -> Path:
+        """Where its first bytes wait, if an earlier run stopped. No reader takes it for the file."""
+        return self.blob.with_name(f"{self.blob.name}.wirecheck.incomplete")
+
+    @property
+    def come(self) -> int:
+        """Bytes of it that are there already."""
+        try:
+            return min(self.part.stat().st_size, self.size)
+        except OSError:
+            return 0
+
+
+def wanted(name: str, commit: str, files: Sequence[Listed]) -> tuple[Wanted, ...]:
+    """The files of them that the cache does not hold whole. Raises CouldNotCheck where the hub gives no digest."""
+    repository = repository_of(name, commit)
+    found = tuple(Wanted(repository, commit, one) for one in files)
+    for one in found:
+        if one.listed.digest is None or one.listed.size is None:
+            raise CouldNotCheck(f"{name}: the hub lists {one.listed.name} without a digest, so it cannot be verified")
+    return tuple(one for one in found if not (is_regular(one.place) and one.place.stat().st_size == one.size))
+
+
+def make_room(files: Sequence[Wanted]) -> None:
+    """Make sure that the disk, its quota and its inodes take all of it. Raises OutputNotWritten, and holds nothing.
+
+    The blocks are reserved, where the system can: what a quota refuses is refused now, before a byte has come.
+    """
+    if not files:
+        return
+    need = sum(one.size - one.come for one in files)
+    folder = files[0].repository.cache
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        free, inodes = shutil.disk_usage(folder).free, _inodes(folder)
+    except OSError as error:
+        raise OutputNotWritten(
+            f"{folder}: {error.strerror}", next_step="set HF_HOME to a folder you can write"
+        ) from None
+    if need + _ROOM_LEFT > free:
+        raise OutputNotWritten(
+            f"{folder}: {need / 1e9:.1f} GB are to come, and {free / 1e9:.1f} GB are free",
+            next_step="free some space, or set HF_HOME to a larger disk",
+        )
+    if inodes is not None and 3 * len(files) > inodes:  # the bytes, the link to them, the lock
+        raise OutputNotWritten(
+            f"{folder}: no inodes are left for {len(files)} files", next_step="set HF_HOME to another disk"
+        )
+    held: list[Wanted] = []
+    try:
+        for one in files:
+            held.append(one)
+            reserve(one.part, one.size)
+    except OSError as error:
+        for one in held:
+            _release(one.part)
+        why = "the quota" if error.errno == errno.EDQUOT else "the disk"
+        raise OutputNotWritten(
+            f"{folder}: {why} does not take the {need / 1e9:.1f} GB that are to come ({error.strerror})",
+            next_step="free some space, or set HF_HOME to another disk",
+        ) from None
+
+
+def _inodes(folder: Path) -> int | None:
+    """How many files the disk still takes; None where it does not count them."""
+    if not hasattr(os, "statvfs"):
+        return None
+    seen = os.statvfs(folder)
+    return seen.f_favail if seen.f_files else None
+
+
+def reserve(path: Path, size: int) -> None:
+    """Reserve blocks for `size` bytes of a file, whose length stays. Raises OSError where they are refused.
+
+    Nothing is reserved where the system or the file system cannot: there only what is free has been looked at.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        if sys.platform != "linux" or size == 0:
+            return
+        call = getattr(ctypes.CDLL(None, use_errno=True), "fallocate64", None)
+        if call is None:
+            return
+        call.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+        if call(file.fileno(), _KEEP_SIZE, 0, size) != 0 and ctypes.get_errno() in _FULL:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+
+
+def _release(path: Path) -> None:
+    """Give back what was reserved beyond the bytes that are there."""
+    try:
+        size = path.stat().st_size
+        if size == 0:
+            path.unlink()
+        else:
+            os.truncate(path, size)
+    except OSError:
+        return  # nothing was reserved there
+
+
+def download(files: Sequence[Wanted], told: Told, *, until: float | None = None) -> None:
+    """Every file into the cache, whole and verified. Raises CouldNotCheck's children; what has come is kept.
+
+    `until`: the time.monotonic() at which no more is waited.
+    """
+    together([partial(_one, one, told, until) for one in files])
+
+
+def _one(one: Wanted, told: Told, until: float | None) -> None:
+    left_s = None if until is None else until - time.monotonic()
+    if left_s is not None and left_s <= 0:
+        raise HubUnreachable(
+            f"{one.repository.name}: no time was left for {one.listed.name}", next_step="wirecheck fetch goes on there"
+        )
+    if len(one.listed.digest or "") == _SHA256:
+        for attempt in (1, 2):
+            _come(one, told, left_s)
+            if _verified(one, told, again=attempt == 1):
+                break
+    one.repository.ask(partial(_link, one), one.listed.name, one.size, longest_s=left_s)
+    if not verify(one.place, one.listed):
+        one.place.unlink(missing_ok=True)
+        one.blob.unlink(missing_ok=True)
+        raise _altered(one)
+
+
+def _altered(one: Wanted) -> HubUnreachable:
+    return HubUnreachable(
+        f"{one.repository.name}: the bytes of {one.listed.name} are not those the hub lists ({one.listed.digest})",
+        next_step="try again; a proxy or mirror in between may serve an altered copy",
+    )
+
+
+def _come(one: Wanted, told: Told, left_s: float | None) -> None:
+    """The bytes into `one.part`, from where they stopped."""
+    if is_regular(one.blob):
+        return
+
+    def call() -> None:
+        with _alone(one), one.part.open("r+b" if one.part.exists() else "w+b") as file:
+            begin = file.seek(0, os.SEEK_END)
+            if begin > one.size:
+                begin = file.truncate(0)
+            file.seek(begin)
+            http_get(
+                hf_hub_url(
+                    one.repository.name,
+                    one.listed.name,
+                    revision=one.commit,
+                    endpoint=one.repository.endpoint,
+                ),
+                _Counted(file, told),  # type: ignore[arg-type]  # of a file it uses write, seek, tell and truncate
+                resume_size=begin,
+                headers=build_hf_headers(),
+                expected_size=one.size,
+                displayed_filename=one.listed.name,
+            )
+
+    one.part.parent.mkdir(parents=True, exist_ok=True)
+    one.repository.ask(call, one.listed.name, one.size, longest_s=left_s)
+
+
+@contextmanager
+def _alone(one: Wanted) -> Iterator[None]:
+    """No other process writes to that part meanwhile (where the file system honours locks)."""
+    lock = one.repository.cache / ".locks" / one.repository.storage.name / f"{one.part.name}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with WeakFileLock(lock, timeout=TIMEOUT_S):
+        yield
+
+
+class _Counted:
+    """A file that tells how many bytes are written to it."""
+
+    def __init__(self, file: BinaryIO, told: Told) -> None:
+        self._file, self._told = file, told
+
+    def write(self, data: bytes) -> int:
+        """As a file's."""
+        self._told(len(data))
+        return self._file.write(data)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """As a file's."""
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        """As a file's."""
+        return self._file.tell()
+
+    def truncate(self, size: int | None = None) -> int:
+        """As a file's."""
+        before = self._file.seek(0, os.SEEK_END)
+        after = self._file.truncate(size)
+        self._file.seek(min(before, after))
+        self._told(after - before)
+        return after
+
+
+def _verified(one: Wanted, told: Told, *, again: bool) -> bool:
+    """Move the part to its place when its digest is right. Raises HubUnreachable where it is wrong a second time."""
+    if is_regular(one.blob):
+        return True
+    if verify(one.part, one.listed):
+        os.replace(one.part, one.blob)  # noqa: PTH105 - one atomic move, by its own name
+        return True
+    told(-one.come)
+    one.part.unlink(missing_ok=True)
+    if not again:
+        raise _altered(one)
+    return False
+
+
+def _link(one: Wanted) -> None:
+    """The client's own way from the commit to the bytes; what it does not find in the cache it downloads."""
+    hf_hub_download(
+        one.repository.name,
+        one.listed.name,
+        revision=one.commit,
+        endpoint=one.repository.endpoint,
+        cache_dir=one.repository.cache,
+        etag_timeout=TIMEOUT_S,
+    )
+
+
+def verify(path: Path, listed: Listed) -> bool:
+    """Whether a file on this disk has the bytes that the hub lists: sha256, or for a file outside LFS git's sha1."""
+    if not is_regular(path) or path.stat().st_size != listed.size:
+        return False
+    total = hashlib.sha256() if len(listed.digest or "") == _SHA256 else hashlib.sha1(usedforsecurity=False)
+    if total.name == "sha1":
+        total.update(b"blob %d\0" % path.stat().st_size)
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            total.update(chunk)
+    return total.hexdigest() == listed.digest
