@@ -6,11 +6,13 @@ import hashlib
 import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.filesize import decimal
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from wirecheck.architectures import cache_home
@@ -101,7 +103,7 @@ def _once(files: Iterator[Wanted]) -> tuple[Wanted, ...]:
 def _within(gigabytes: float | None, need: int) -> None:
     if gigabytes is not None and need > gigabytes * 1e9:
         raise CouldNotCheck(
-            f"{need / 1e9:.1f} GB are to come, more than the {gigabytes:g} that the file allows",
+            f"{decimal(need)} are to come, more than the {gigabytes:g} GB that the file allows",
             next_step="raise gigabytes in [gate], or fetch some of it elsewhere",
         )
 
@@ -114,7 +116,7 @@ def _plan(models: Sequence[_Model], need: int) -> Iterator[str]:
         yield visible(f"{model.name}: {model.snapshot.ref.name} at {model.snapshot.commit[:12]}, ") + (
             f"{len(model.lacking)} of {plural(len(model.weights), 'file')} to come"
         )
-    yield f"{need / 1e9:.2f} GB to come; nothing was downloaded"
+    yield f"{decimal(need)} to come; nothing was downloaded"
 
 
 def _download(files: Sequence[Wanted], console: Console, until: float | None) -> None:
@@ -146,7 +148,8 @@ def _compare(model: _Model) -> None:
                 f"{model.name}: the cached {listed.name} has not the bytes that the hub lists",
                 next_step=f"rm {shlex.quote(str(path.resolve()))} and run wirecheck fetch again",
             )
-        put_whole(note, f"{path}\n")
+        with suppress(OSError):  # then the digest is taken again next time
+            put_whole(note, f"{path}\n")
 
 
 def _stamp(path: Path, listed: Listed) -> str:
@@ -161,8 +164,8 @@ def _done(models: Sequence[_Model], need: int, file: Path, *, locked: bool) -> I
             yield visible(f"{model.name}: on this disk")
             continue
         yield visible(f"{model.name}: {model.snapshot.ref.name} at {model.snapshot.commit[:12]}, ") + (
-            f"{model.size / 1e9:.2f} GB, every digest as the hub lists it"
+            f"{decimal(model.size)}, every digest as the hub lists it"
         )
-    yield f"{need / 1e9:.2f} GB came" if need else "nothing was lacking"
+    yield f"{decimal(need)} came" if need else "nothing was lacking"
     name = shlex.quote(str(file))
     yield f"next: wirecheck gate {name} --locked --offline" if locked else f"next: wirecheck lock {name}"

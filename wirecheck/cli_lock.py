@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 from rich.console import Console
+from rich.filesize import decimal
 from rich.text import Text
 
 from wirecheck.cli_gate_file import GateFile, Readers, read_file, read_rules, readers, ref_of
@@ -101,7 +102,7 @@ def _asked(held: GateFile) -> str:
 def _told(path: Path, lock: Lock, found: GateResult | None) -> Iterator[str]:
     for model in lock.models:
         yield visible(f"{model.name}: {model.id} at {_short(model.commit)}, {plural(len(model.files), 'file')}, ") + (
-            f"{model.size / 1e9:.2f} GB"
+            decimal(model.size)
         )
     yield f"{path}: written; keep it in version control"
     if found is not None:

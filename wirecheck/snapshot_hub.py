@@ -202,7 +202,7 @@ def _digest(path: Path, like: str) -> str:
 
 
 def _remember(repository: Repository, commit: str, listing: dict[str, Listed]) -> None:
-    """What an offline run asks of the cache, in the client's own form: which files there are not, what the branch is."""
+    """What an offline run asks of the cache, in the client's own form: which files there are not, and the branch."""
     for name in _SETTLED:
         if name not in listing:
             with suppress(OSError):
