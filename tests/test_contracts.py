@@ -45,6 +45,7 @@ FLOORS = {
             "zero_fill",
             "readiness",
             "limits",
+            "deadline",
         ),
         *("geometry", "lm_head", "rope", "quantization", "model_types", "vocabulary", "expectations", "templating"),
         *(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from wirecheck.architectures import cache_home
 from wirecheck.cli_gate_file import GateFile, read_file, readers
 from wirecheck.cli_lock import lock_of
 from wirecheck.cli_output import say
+from wirecheck.deadline import within
 from wirecheck.errors import CouldNotCheck, HubUnreachable
 from wirecheck.lock import lock_model
 from wirecheck.lock_records import Lock
@@ -47,8 +47,12 @@ class _Model:
 
 def fetch_command(file: Path, options: Mapping[str, Any]) -> int:
     """0 when everything is in the cache and has the bytes that the hub lists. Raises CouldNotCheck's children."""
-    begun = time.monotonic()
     held, _ = read_file(file)
+    with within(None if held.gate.minutes is None else held.gate.minutes * 60):
+        return _fetch(held, file, options)
+
+
+def _fetch(held: GateFile, file: Path, options: Mapping[str, Any]) -> int:
     lock = lock_of(file) if options["locked"] else None
     console = Console(stderr=True)
     with console.status("reading what the hub lists …"):
@@ -60,9 +64,8 @@ def fetch_command(file: Path, options: Mapping[str, Any]) -> int:
         say("".join(f"{line}\n" for line in _plan(models, need)))
         return 0
     make_room(lacking)
-    until = None if held.gate.minutes is None else begun + held.gate.minutes * 60
     if lacking:
-        _download(lacking, console, until)
+        _download(lacking, console)
     with console.status("comparing digests …"):
         for model in models:
             _compare(model)
@@ -119,7 +122,7 @@ def _plan(models: Sequence[_Model], need: int) -> Iterator[str]:
     yield f"{decimal(need)} to come; nothing was downloaded"
 
 
-def _download(files: Sequence[Wanted], console: Console, until: float | None) -> None:
+def _download(files: Sequence[Wanted], console: Console) -> None:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -130,7 +133,7 @@ def _download(files: Sequence[Wanted], console: Console, until: float | None) ->
     with Progress(*columns, console=console, transient=True) as bar:
         begun = sum(one.come for one in files)
         task = bar.add_task(plural(len(files), "file"), total=sum(one.size for one in files), completed=begun)
-        download(files, lambda count: bar.advance(task, count), until=until)
+        download(files, lambda count: bar.advance(task, count))
 
 
 # --- digests -----------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from typing import Any, Literal, Protocol
 
+from wirecheck.deadline import within
 from wirecheck.errors import CouldNotCheck, Interrupted
 from wirecheck.gate_records import GateAcceptance, GateModel, GateOutcome, GateResult, GateRow
 from wirecheck.gate_shelf import Shelf
@@ -88,7 +89,8 @@ class Gate:
     def run(self) -> GateResult:
         """Every pair. Raises Interrupted with the rows so far."""
         try:
-            snapshots = {name: self._take(name) for name in self.read}
+            with within(self.rules.limit_s):
+                snapshots = {name: self._take(name) for name in self.read}
             for a, b in self.rules.pairs:
                 begun = time.perf_counter()
                 row = self._row(a, b, snapshots).model_copy(update={"seconds": round(time.perf_counter() - begun, 3)})

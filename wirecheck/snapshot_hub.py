@@ -35,10 +35,10 @@ from wirecheck.weight_files import (
 
 T = TypeVar("T")
 
-TIMEOUT_S = 10.0
+TIMEOUT_S = float(constants.HF_HUB_DOWNLOAD_TIMEOUT)
+"""Without a byte for this long, a request is given up (and tried again)."""
 MAX_METADATA_FILES = 200
 """A repository that lists more is not a model's."""
-"""Without a byte for this long, a request is given up (and tried again)."""
 DEADLINE_S = 60.0
 _SLOWEST_BYTES_PER_S = 50_000
 """A file is given the deadline plus its size at this speed."""
@@ -81,11 +81,9 @@ class Repository:
         """The commit's folder in the cache."""
         return self.storage / "snapshots" / commit
 
-    def ask(self, call: Callable[[], T], what: str, size: int = 0, *, longest_s: float | None = None) -> T:
-        """See `snapshot_hub_calls.ask`; never waits longer than `longest_s`."""
+    def ask(self, call: Callable[[], T], what: str, size: int = 0) -> T:
+        """See `snapshot_hub_calls.ask`."""
         deadline_s = DEADLINE_S + size / _SLOWEST_BYTES_PER_S
-        if longest_s is not None:
-            deadline_s = min(deadline_s, longest_s)
         page = f"{self.endpoint}/{self.name}"
         return ask(call, repo=self.name, what=what, deadline_s=deadline_s, page=page)
 

@@ -7,10 +7,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
+from contextvars import copy_context
 from typing import TypeVar
 
 from huggingface_hub import errors as hub_errors
 
+from wirecheck import deadline
 from wirecheck.errors import (
     CouldNotCheck,
     HubUnreachable,
@@ -46,10 +48,11 @@ class AnswerCutShort(Exception):
 def start(call: Callable[[], T]) -> Future[T]:
     """The call, on a thread that never keeps the process from ending."""
     future: Future[T] = Future()
+    context = copy_context()
 
     def run() -> None:
         try:
-            future.set_result(call())
+            future.set_result(context.run(call))
         except BaseException as error:  # noqa: BLE001  # carried to whoever waits for the result
             future.set_exception(error)
 
@@ -88,21 +91,25 @@ def together(calls: Sequence[Callable[[], T]]) -> list[T]:
 
 
 def ask(call: Callable[[], T], *, repo: str, what: str, deadline_s: float, page: str) -> T:
-    """The call's result; passing failures are tried again. Raises CouldNotCheck's children.
+    """The call's result; passing failures are tried again, until `deadline` says stop. Raises CouldNotCheck's children.
 
     `what` names what was asked for (a file, the list of files); `page` is the repository's page.
     """
     for attempt in range(1, ATTEMPTS + 1):
+        left_s = deadline.left_s()
+        if left_s == 0:
+            raise HubUnreachable(f"{repo}: no time was left for {what}", next_step="run it again, or allow more time")
+        patience_s = deadline_s if left_s is None else min(deadline_s, left_s)
         future = start(call)
         try:
-            return future.result(timeout=deadline_s)
+            return future.result(timeout=patience_s)
         except (*_FOREIGN, AnswerCutShort) as error:
             if isinstance(error, TimeoutError) and not future.done():
                 raise HubUnreachable(
-                    f"{repo}: {what} did not arrive within {deadline_s:.0f} s", next_step="try again later"
+                    f"{repo}: {what} did not arrive within {patience_s:.0f} s", next_step="try again later"
                 ) from None
-            pause_s = _pause(error, attempt)
-            if pause_s is None:
+            pause_s, left_s = _pause(error, attempt), deadline.left_s()
+            if pause_s is None or (left_s is not None and pause_s >= left_s):
                 raise translate(error, repo=repo, what=what, page=page) from error
             time.sleep(pause_s)
     raise AssertionError("the last attempt returns or raises")

@@ -10,7 +10,6 @@ import hashlib
 import os
 import shutil
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -164,26 +163,18 @@ def _release(path: Path) -> None:
         return  # nothing was reserved there
 
 
-def download(files: Sequence[Wanted], told: Told, *, until: float | None = None) -> None:
-    """Every file into the cache, whole and verified. Raises CouldNotCheck's children; what has come is kept.
-
-    `until`: the time.monotonic() at which no more is waited.
-    """
-    together([partial(_one, one, told, until) for one in files])
+def download(files: Sequence[Wanted], told: Told) -> None:
+    """Every file into the cache, whole and verified. Raises CouldNotCheck's children; what has come is kept."""
+    together([partial(_one, one, told) for one in files])
 
 
-def _one(one: Wanted, told: Told, until: float | None) -> None:
-    left_s = None if until is None else until - time.monotonic()
-    if left_s is not None and left_s <= 0:
-        raise HubUnreachable(
-            f"{one.repository.name}: no time was left for {one.listed.name}", next_step="wirecheck fetch goes on there"
-        )
+def _one(one: Wanted, told: Told) -> None:
     if len(one.listed.digest or "") == _SHA256:
         for attempt in (1, 2):
-            _come(one, told, left_s)
+            _come(one, told)
             if _verified(one, told, again=attempt == 1):
                 break
-    one.repository.ask(partial(_link, one), one.listed.name, one.size, longest_s=left_s)
+    one.repository.ask(partial(_link, one), one.listed.name, one.size)
     if not verify(one.place, one.listed):
         one.place.unlink(missing_ok=True)
         one.blob.unlink(missing_ok=True)
@@ -197,7 +188,7 @@ def _altered(one: Wanted) -> HubUnreachable:
     )
 
 
-def _come(one: Wanted, told: Told, left_s: float | None) -> None:
+def _come(one: Wanted, told: Told) -> None:
     """The bytes into `one.part`, from where they stopped."""
     if is_regular(one.blob):
         return
@@ -223,7 +214,7 @@ def _come(one: Wanted, told: Told, left_s: float | None) -> None:
             )
 
     one.part.parent.mkdir(parents=True, exist_ok=True)
-    one.repository.ask(call, one.listed.name, one.size, longest_s=left_s)
+    one.repository.ask(call, one.listed.name, one.size)
 
 
 @contextmanager
