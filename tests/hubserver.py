@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import socket
+import struct
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -32,6 +35,14 @@ class Fault:
     body: bytes | None = None
     """Other bytes than the repository's, with an honest length."""
     ignore_range: bool = False
+    reset: bool = False
+    """With `cut`: close as a crashed server does (RST), not as one that has ended."""
+    drip: tuple[int, float] | None = None
+    """Send the body in pieces of so many bytes, with a pause of so many seconds after each."""
+    stall_s: float = 0.0
+    """Say nothing for so long before the answer."""
+    sized: int | None = None
+    """The length that is told, whatever the body's."""
 
 
 @dataclass
@@ -45,6 +56,12 @@ class Hub:
     """By file name; `list` is the repository's listing."""
     listed: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Changes to the listing, by file name."""
+    renamed: str | None = None
+    """The name it had before: asked by that name, the hub sends the client to the new one."""
+    lost: frozenset[str] = frozenset()
+    """Revisions and commits that are no longer there."""
+    authorized: list[tuple[str, str]] = field(default_factory=list)
+    """(host and port, Authorization) of every request that carried one."""
     requests: list[tuple[str, str, str]] = field(default_factory=list)
     """(method, path, Range) of every request but the client's agent list."""
     url: str = ""
@@ -92,6 +109,11 @@ class _Handler(BaseHTTPRequestHandler):
         if path == "/api/agent-harnesses":
             return self._send(404, {}, b"")
         self.hub.requests.append((self.command, path, self.headers.get("Range", "")))
+        if "Authorization" in self.headers:
+            self.hub.authorized.append((self.headers["Host"], self.headers["Authorization"]))
+        if self.hub.renamed and f"/{self.hub.renamed}/" in f"{path}/":
+            there = f"{path}/".replace(f"/{self.hub.renamed}/", "/org/name/").rstrip("/")
+            return self._send(307, {"Location": there}, b"")
         parts = path.strip("/").split("/")
         if parts[:2] == ["api", "models"]:
             return self._api(parts[2:])
@@ -100,6 +122,8 @@ class _Handler(BaseHTTPRequestHandler):
         if parts[:2] != ["org", "name"] or parts[2] != "resolve":
             return self._send(404, {"X-Error-Code": "RepoNotFound"}, b"")
         name = "/".join(parts[4:])
+        if parts[3] in self.hub.lost:
+            return self._send(404, {"X-Error-Code": "RevisionNotFound"}, b"")
         if name not in self.hub.files:
             return self._send(404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT}, b"")
         return self._file(name)
@@ -107,7 +131,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _api(self, parts: list[str]) -> None:
         if parts[:2] != ["org", "name"]:
             return self._send(404, {"X-Error-Code": "RepoNotFound"}, b"")
-        if len(parts) > 2 and "/".join(parts[3:]) not in (COMMIT, "main", "v1"):
+        asked = "/".join(parts[3:])
+        if len(parts) > 2 and (asked not in (COMMIT, "main", "v1") or asked in self.hub.lost):
             return self._send(404, {"X-Error-Code": "RevisionNotFound"}, b"")
         return self._body("list", 200, {"Content-Type": "application/json"}, json.dumps(self.hub.listing()).encode())
 
@@ -133,20 +158,37 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _body(self, name: str, status: int, headers: dict[str, str], body: bytes) -> None:
         fault = self.hub.take_fault(name)
+        time.sleep(fault.stall_s)
         if fault.status is not None:
             return self._send(fault.status, fault.headers, b"")
-        return self._send(status, headers, body if fault.body is None else fault.body, fault.cut)
+        return self._send(status, headers | fault.headers, body if fault.body is None else fault.body, fault)
 
-    def _send(self, status: int, headers: dict[str, str], body: bytes, cut: int | None = None) -> None:
+    def _send(self, status: int, headers: dict[str, str], body: bytes, fault: Fault | None = None) -> None:
+        fault = fault or Fault()
         self.send_response(status)
         for key, value in headers.items():
             self.send_header(key, value)
-        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Length", str(len(body) if fault.sized is None else fault.sized))
         self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body[:cut])
-            if cut is not None and cut < len(body):
-                self.close_connection = True
+        if self.command == "HEAD":
+            return
+        for piece in self._pieces(body[: fault.cut], fault):
+            self.wfile.write(piece)
+        if fault.cut is not None and fault.cut < len(body):
+            self.close_connection = True
+            if fault.reset:
+                self.wfile.flush()
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                self.connection.close()
+
+    def _pieces(self, body: bytes, fault: Fault) -> Iterator[bytes]:
+        if fault.drip is None:
+            yield body
+            return
+        size, pause_s = fault.drip
+        for begin in range(0, len(body), size):
+            yield body[begin : begin + size]
+            time.sleep(pause_s)
 
 
 class _Server(ThreadingHTTPServer):
