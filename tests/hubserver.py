@@ -114,7 +114,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.hub.renamed and f"/{self.hub.renamed}/" in f"{path}/":
             there = f"{path}/".replace(f"/{self.hub.renamed}/", "/org/name/").rstrip("/")
             return self._send(307, {"Location": there}, b"")
-        parts = path.strip("/").split("/")
+        return self._route(path.strip("/").split("/"))
+
+    def _route(self, parts: list[str]) -> None:
         if parts[:2] == ["api", "models"]:
             return self._api(parts[2:])
         if parts[0] == "lfs":
@@ -143,7 +145,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._content(name, headers | {"ETag": f'"{blob_sha1(content)}"'})
         headers |= {"X-Linked-ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Linked-Size": str(len(content))}
         fault = self.hub.faults.get(name)
-        if fault is not None and fault.status is not None:
+        if fault is not None and fault.status is not None and fault.times > 0:
             return self._content(name, {})
         return self._send(302, headers | {"Location": f"{self.hub.cdn}/lfs/{name}"}, b"")
 

@@ -55,7 +55,7 @@ def fetch_command(file: Path, options: Mapping[str, Any]) -> int:
 def _fetch(held: GateFile, file: Path, options: Mapping[str, Any]) -> int:
     lock = lock_of(file) if options["locked"] else None
     console = Console(stderr=True)
-    with console.status("reading what the hub lists …"):
+    with console.status("reading what the hub lists, and what is there …"):
         models = [_model(name, held, file, lock) for name in held.models]
     lacking = _once(one for model in models for one in model.lacking)
     need = sum(one.size - one.come for one in lacking)
@@ -66,9 +66,6 @@ def _fetch(held: GateFile, file: Path, options: Mapping[str, Any]) -> int:
     make_room(lacking)
     if lacking:
         _download(lacking, console)
-    with console.status("comparing digests …"):
-        for model in models:
-            _compare(model)
     say("".join(f"{line}\n" for line in _done(models, need, file, locked=lock is not None)))
     return 0
 
@@ -95,7 +92,7 @@ def _model(name: str, held: GateFile, file: Path, lock: Lock | None) -> _Model:
         )
     names = {one.name for one in snapshot.weights}
     weights = tuple(one for one in snapshot.listed if one.name in names)
-    return _Model(name, snapshot, weights, wanted(snapshot.ref.name, snapshot.commit, weights))
+    return _Model(name, snapshot, weights, _lacking(snapshot, weights))
 
 
 def _once(files: Iterator[Wanted]) -> tuple[Wanted, ...]:
@@ -139,20 +136,28 @@ def _download(files: Sequence[Wanted], console: Console) -> None:
 # --- digests -----------------------------------------------------------------------------------------------------
 
 
-def _compare(model: _Model) -> None:
-    """Every file of weights against the digest the hub lists; once for the same bytes at the same place."""
-    for listed in model.weights:
-        path = model.snapshot.folder / listed.name
-        note = cache_home() / "verified" / f"{_stamp(path, listed)}.txt"
-        if note.is_file():
-            continue
-        if not verify(path, listed):
-            raise HubUnreachable(
-                f"{model.name}: the cached {listed.name} has not the bytes that the hub lists",
-                next_step=f"rm {shlex.quote(str(path.resolve()))} and run wirecheck fetch again",
-            )
-        with suppress(OSError):  # then the digest is taken again next time
-            put_whole(note, f"{path}\n")
+def _lacking(snapshot: Snapshot, weights: Sequence[Listed]) -> tuple[Wanted, ...]:
+    """What is still to come; a file that the cache holds with other bytes than the hub lists is taken out of it."""
+    lacking = wanted(snapshot.ref.name, snapshot.commit, weights)
+    there = {one.listed.name for one in lacking}
+    for listed in weights:
+        if listed.name not in there and not _sound(snapshot.folder / listed.name, listed):
+            path = snapshot.folder / listed.name
+            path.resolve().unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+    return wanted(snapshot.ref.name, snapshot.commit, weights)
+
+
+def _sound(path: Path, listed: Listed) -> bool:
+    """Whether a file has the digest that the hub lists; the bytes are read once, as long as nobody touches them."""
+    note = cache_home() / "verified" / f"{_stamp(path, listed)}.txt"
+    if note.is_file():
+        return True
+    if not verify(path, listed):
+        return False
+    with suppress(OSError):  # then the digest is taken again next time
+        put_whole(note, f"{path}\n")
+    return True
 
 
 def _stamp(path: Path, listed: Listed) -> str:

@@ -182,8 +182,8 @@ def _download(repository: Repository, commit: str, listed: Listed) -> None:
             raise
         if listed.digest is None or _digest(path, listed.digest) == listed.digest:
             return
-    blob = path.resolve()
-    path.unlink(missing_ok=True)
+        blob = path.resolve()
+        path.unlink(missing_ok=True)  # else the client leaves the link where it leads, whatever it downloads
     blob.unlink(missing_ok=True)
     raise HubUnreachable(
         f"{repository.name}: the bytes of {listed.name} are not those the hub lists ({listed.digest})",

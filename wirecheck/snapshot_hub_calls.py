@@ -31,7 +31,7 @@ WORKERS = 8
 
 _TRANSPORT: type[Exception] = hub_errors.HTTPError  # type: ignore[attr-defined]  # httpx's, which the client builds on
 _PASSING = (408, 429, 500, 502, 503, 504)
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 _FOREIGN = (_TRANSPORT, OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError)
 """What the client raises when the hub, a proxy or a portal answers with something else than it should."""
 
