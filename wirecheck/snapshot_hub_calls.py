@@ -31,7 +31,7 @@ WORKERS = 8
 
 _TRANSPORT: type[Exception] = hub_errors.HTTPError  # type: ignore[attr-defined]  # httpx's, which the client builds on
 _PASSING = (408, 429, 500, 502, 503, 504)
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
 _FOREIGN = (_TRANSPORT, OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError)
 """What the client raises when the hub, a proxy or a portal answers with something else than it should."""
 
@@ -169,7 +169,10 @@ def _named(error: BaseException, *, repo: str, what: str, page: str) -> CouldNot
         case hub_errors.HFValidationError():
             said = ModelNotFound(f"{repo} is no repository id", next_step="a repository id reads org/name")
         case OSError() if error.errno in _DISK:
-            said = OutputNotWritten(f"{repo}: {what} cannot be written to the hub's cache: {error.strerror}")
+            step = "see HF_HOME: free some space there, or name a folder you can write"
+            said = OutputNotWritten(
+                f"{repo}: {what} cannot be written to the hub's cache: {error.strerror}", next_step=step
+            )
     return said
 
 

@@ -1,0 +1,337 @@
+"""`wirecheck lock`: what is pinned, what `--locked` refuses, what `--check` tells, and the variables of the job."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from tests.hubserver import COMMIT, Hub, serving
+from tests.test_hub_faults import FILES, SHARDS, wirecheck
+from wirecheck import cli_gate, cli_lock
+from wirecheck.cli_texts import lock_schema
+from wirecheck.demo import demo_folders
+from wirecheck.errors import CouldNotCheck, UsageError
+from wirecheck.gate_records import GateResult
+from wirecheck.lock import part_of
+from wirecheck.lock_records import Lock, LockCheck, LockedFile
+
+GATE = {"json": None, "report": None, "offline": True, "fresh": False, "locked": True}
+LOCK = {"gate": False, "json": None, "offline": True}
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with the two demo models, a wirecheck.toml of them, and a shelf of its own."""
+    monkeypatch.setenv("WIRECHECK_CACHE", str(tmp_path / "cache"))
+    a, b = demo_folders()
+    shutil.copytree(a, tmp_path / "a")
+    shutil.copytree(b, tmp_path / "b")
+    (tmp_path / "wirecheck.toml").write_text(
+        '[models.one]\nid = "./a"\n[models.two]\nid = "./b"\n[gate]\nrequire = "inspected"\n'
+    )
+    return tmp_path
+
+
+def locked(place: Path, **options) -> Lock:
+    assert cli_lock.lock_command(place / "wirecheck.toml", LOCK | options) == 0
+    return cli_lock.read_lock(place / "wirecheck.lock")
+
+
+def gated(place: Path, **options) -> tuple[int, GateResult]:
+    code = cli_gate.gate_command(place / "wirecheck.toml", GATE | {"json": str(place / "gate.json")} | options)
+    return code, cli_gate.read_gate_result(place / "gate.json")
+
+
+def codes(found: GateResult, severity: str = "block") -> set[tuple[str, str]]:
+    return {(f.code, str(f.subject)) for row in found.rows for f in row.result.findings if f.severity == severity}
+
+
+# --- what is locked ----------------------------------------------------------------------------------------------
+
+
+def test_every_file_that_is_read_is_locked_with_its_digest(place):
+    lock = locked(place)
+    for model, folder in zip(lock.models, ("a", "b"), strict=True):
+        names = {file.name for file in model.files}
+        assert {"config.json", "tokenizer.json"} < names
+        assert any(name.endswith(".safetensors") for name in names)
+        assert "README.md" not in names
+        for file in model.files:
+            data = (place / folder / file.name).read_bytes()
+            assert (file.size, file.sha256) == (len(data), hashlib.sha256(data).hexdigest())
+    assert dict(lock.versions).keys() > {"python", "torch", "transformers"}
+    jsonschema.validate(json.loads((place / "wirecheck.lock").read_text()), json.loads(lock_schema()))
+
+
+def test_the_lock_holds_what_the_gate_said_and_a_locked_gate_runs_nothing_again(place):
+    lock = locked(place, gate=True)
+    assert [(one.a, one.b, one.outcome) for one in lock.results] == [("one", "two", "compatible")]
+    code, found = gated(place)
+    assert (code, found.rows[0].kept, found.rows[0].as_locked) == (0, True, True)
+
+
+def test_a_file_that_asks_otherwise_than_when_it_was_locked_is_told(place, capsys):
+    locked(place, gate=True)
+    path = place / "wirecheck.toml"
+    path.write_text(path.read_text() + "[wire]\nlatent_width = 100\n")  # eight heads do not divide it
+    _, found = gated(place)
+    assert found.rows[0].as_locked is False
+    assert "not what the lock says of it" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_shard_that_is_not_whole_is_not_locked(place):
+    shard = next((place / "a").glob("*.safetensors"))
+    shard.write_bytes(shard.read_bytes()[:-10])
+    with pytest.raises(CouldNotCheck, match="cannot be locked: truncated"):
+        locked(place)
+    assert not (place / "wirecheck.lock").exists()
+
+
+def test_a_lock_that_cannot_be_made_leaves_the_old_one(place):
+    locked(place)
+    before = (place / "wirecheck.lock").read_bytes()
+    shutil.rmtree(place / "b")
+    with pytest.raises(CouldNotCheck):
+        locked(place)
+    assert (place / "wirecheck.lock").read_bytes() == before
+
+
+def test_a_file_without_any_digest_is_no_locked_file():
+    with pytest.raises(ValueError, match="no digest"):
+        LockedFile(name="x", size=1)
+
+
+# --- what is refused ---------------------------------------------------------------------------------------------
+
+
+def test_nothing_changed_is_compatible(place):
+    locked(place)
+    code, found = gated(place)
+    assert (code, codes(found)) == (0, set())
+    sound = codes(found, "ok")
+    assert {("WGT13", "a"), ("WGT13", "b"), ("ENV01", "a"), ("HUB04", "a")} <= sound
+
+
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "config.json", "weights"])
+def test_a_changed_byte_is_wgt13(place, name):
+    locked(place)
+    path = next((place / "b").glob("*.safetensors")) if name == "weights" else place / "b" / name
+    data = bytearray(path.read_bytes())
+    if name == "weights":
+        data[-1] ^= 1
+    else:
+        data += b" "
+    path.write_bytes(data)
+    code, found = gated(place)
+    assert code == 1
+    assert codes(found) == {("WGT13", "b")}
+    assert any(path.name in line and "not the digest" in line for line in found.rows[0].why)
+
+
+def test_a_file_that_the_lock_does_not_know_is_wgt13(place):
+    locked(place)
+    (place / "a" / "chat_template.jinja").write_text("{{ messages }}") if not (
+        place / "a" / "chat_template.jinja"
+    ).exists() else (place / "a" / "added_tokens.json").write_text("{}")
+    code, found = gated(place)
+    assert (code, codes(found)) == (1, {("WGT13", "a")})
+    assert any("the lock has no such file" in line for line in found.rows[0].why)
+
+
+def test_a_locked_file_that_is_gone_is_wgt13(place):
+    locked(place)
+    (place / "a" / "generation_config.json").unlink()
+    code, found = gated(place)
+    assert code == 1
+    assert ("WGT13", "a") in codes(found)
+    assert any("generation_config.json" in line for line in found.rows[0].why)
+
+
+def test_another_version_is_env01(place):
+    lock = locked(place)
+    versions = tuple((name, "0.0.1" if name == "tokenizers" else version) for name, version in lock.versions)
+    (place / "wirecheck.lock").write_text(lock.model_copy(update={"versions": versions}).model_dump_json())
+    code, found = gated(place)
+    assert (code, codes(found)) == (1, {("ENV01", "a"), ("ENV01", "b")})
+    assert any("tokenizers" in line and "locked: 0.0.1" in line for line in found.rows[0].why)
+    remedies = [f.remedy for row in found.rows for f in row.result.findings if f.code == "ENV01"]
+    assert all("pip install tokenizers==0.0.1" in remedy for remedy in remedies)
+
+
+def test_without_locked_nothing_of_it_is_asked(place):
+    locked(place)
+    (place / "b" / "config.json").write_text((place / "b" / "config.json").read_text() + " ")
+    code, found = gated(place, locked=False)
+    assert code == 0
+    assert not {"WGT13", "ENV01"} & {f.code for row in found.rows for f in row.result.findings}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ('id = "./b"', 'id = "./a"', "two was locked as ./b, and the file says ./a"),
+        ("[models.two]", "[models.three]", "the file names three, which is not locked"),
+        ('[models.two]\nid = "./b"\n', "", "two is locked, and the file does not name it"),
+    ],
+)
+def test_a_lock_of_other_models_is_refused(place, old, new, says):
+    locked(place)
+    path = place / "wirecheck.toml"
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(UsageError, match=says) as stop:
+        gated(place)
+    assert stop.value.next_step == "wirecheck lock"
+
+
+@pytest.mark.parametrize("text", [None, "", "{", '{"schema_version": 1}', "[]"])
+def test_no_lock_is_a_usage_error(place, text):
+    if text is not None:
+        (place / "wirecheck.lock").write_text(text)
+    with pytest.raises(UsageError, match=r"wirecheck\.lock") as stop:
+        gated(place)
+    assert "wirecheck lock" in stop.value.next_step
+
+
+# --- a hub's model -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hub():
+    with serving(Hub(dict(FILES), frozenset(SHARDS))) as running:
+        yield running
+
+
+@pytest.fixture
+def far(tmp_path):
+    (tmp_path / "wirecheck.toml").write_text('[models.one]\nid = "org/name"\n[gate]\nrequire = "inspected"\n')
+    return tmp_path
+
+
+def test_a_branch_can_move_and_a_commit_cannot(hub, far):
+    done = wirecheck(far, hub, ("gate", "--json", "gate.json"), {})
+    found = cli_gate.read_gate_result(far / "gate.json")
+    assert (done.returncode, codes(found, "warn") & {("HUB04", "a")}) == (0, {("HUB04", "a")})
+    finding = next(f for f in found.rows[0].result.findings if f.code == "HUB04")
+    assert COMMIT in finding.claim
+    assert "wirecheck lock" in finding.remedy
+    assert wirecheck(far, hub, ("lock", "--no-gate"), {}).returncode == 0
+    done = wirecheck(far, hub, ("gate", "--locked", "--json", "gate.json"), {})
+    found = cli_gate.read_gate_result(far / "gate.json")
+    assert done.returncode == 0, done.stderr
+    assert ("HUB04", "a") in codes(found, "ok")
+    told = [f.claim for f in found.rows[0].result.findings if f.code == "WGT13" and "The hub lists" in f.claim]
+    assert len(told) == len(SHARDS), "the weights are not here: what the hub lists is compared"
+
+
+def test_the_hubs_own_digests_are_locked_and_no_shard_is_downloaded(hub, far):
+    assert wirecheck(far, hub, ("lock", "--no-gate"), {}).returncode == 0
+    lock = cli_lock.read_lock(far / "wirecheck.lock")
+    assert lock.models[0].commit == COMMIT
+    held = {file.name: file.sha256 for file in lock.models[0].files}
+    assert held == {name: hashlib.sha256(FILES[name]).hexdigest() for name in held}
+    assert held.keys() >= set(SHARDS)
+    assert not [r for name in SHARDS for r in hub.seen(name) if not r[2]]
+
+
+def test_what_moved_upstream_and_what_of_it_matters(hub, far, monkeypatch):
+    assert wirecheck(far, hub, ("lock", "--no-gate"), {}).returncode == 0
+    done = wirecheck(far, hub, ("lock", "--check"), {})
+    assert (done.returncode, "as locked" in done.stdout) == (0, True)
+    later = "d00d" * 10
+    monkeypatch.setattr("tests.hubserver.COMMIT", later)
+    config = json.loads(FILES["config.json"])
+    hub.files["config.json"] = json.dumps(config | {"transformers_version": "9"}).encode()
+    done = wirecheck(far, hub, ("lock", "--check", "--json", "check.json"), {})
+    # The test's hub has one commit at a time: at the locked one it now answers that there is none.
+    check = LockCheck.model_validate_json((far / "check.json").read_text())
+    assert done.returncode == 4
+    assert "no such revision" in check.models[0].why
+
+
+def test_parts_of_a_model():
+    parts = {
+        "config.json": "config",
+        "generation_config.json": "config",
+        "chat_template.jinja": "template",
+        "additional_chat_templates/rag.jinja": "template",
+        "tokenizer.json": "tokenizer",
+        "special_tokens_map.json": "tokenizer",
+        "model.safetensors": "weights",
+        "model.safetensors.index.json": "weights",
+        "modeling_x.py": "code",
+    }
+    assert {name: part_of(name) for name in parts} == parts
+
+
+# --- lock --check of folders -------------------------------------------------------------------------------------
+
+
+def check(place: Path) -> tuple[int, LockCheck]:
+    options = LOCK | {"json": str(place / "check.json")}
+    code = cli_lock.check_command(place / "wirecheck.toml", options)
+    return code, LockCheck.model_validate_json((place / "check.json").read_text())
+
+
+def test_nothing_moved(place):
+    locked(place)
+    code, found = check(place)
+    assert (code, [model.moved for model in found.models], found.versions) == (0, [(), ()], ())
+
+
+def test_a_changed_file_of_a_folder(place, capsys):
+    locked(place)
+    path = place / "b" / "tokenizer_config.json"
+    path.write_text(path.read_text() + "\n")
+    code, found = check(place)
+    assert code == 3
+    assert [(one.file, one.part, one.how) for one in found.models[1].moved] == [
+        ("tokenizer_config.json", "tokenizer", "changed")
+    ]
+    assert "two: ./b moved from sha256:" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_model_that_is_gone_is_4(place):
+    locked(place)
+    shutil.rmtree(place / "b")
+    code, found = check(place)
+    assert code == 4
+    assert "no folder" in found.models[1].why
+
+
+# --- the job's variables -----------------------------------------------------------------------------------------
+
+
+def test_variables_can_be_evaluated_by_a_shell(place, capsys):
+    locked(place)
+    capsys.readouterr()
+    assert cli_lock.print_env(place / "wirecheck.toml") == 0
+    script = capsys.readouterr().out + 'printf "%s\\n" "$WIRECHECK_ONE_PATH" "$WIRECHECK_TWO_PATH" "$HF_HUB_OFFLINE"'
+    done = subprocess.run(
+        ["bash", "-euc", script.replace("$HF_HUB_OFFLINE", "${HF_HUB_OFFLINE-unset}")],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PATH": os.environ["PATH"]},
+    )
+    assert done.stdout.split() == [str(place / "a"), str(place / "b"), "unset"]
+
+
+def test_variables_of_a_hubs_model_need_all_of_it_in_the_cache(hub, far):
+    assert wirecheck(far, hub, ("lock", "--no-gate"), {}).returncode == 0
+    done = wirecheck(far, hub, ("gate", "--print-env"), {})
+    assert (done.returncode, done.stdout) == (4, "")
+    assert "next: wirecheck fetch --locked" in done.stderr
+    assert wirecheck(far, hub, ("fetch", "--locked"), {}).returncode == 0
+    done = wirecheck(far, hub, ("gate", "--print-env"), {})
+    told = dict(shlex.split(line)[1].split("=", 1) for line in done.stdout.splitlines())
+    assert (done.returncode, told["HF_HUB_OFFLINE"], told["WIRECHECK_ONE_REVISION"]) == (0, "1", COMMIT)
+    assert told["WIRECHECK_ONE_MODEL"] == "org/name"
+    assert (Path(told["WIRECHECK_ONE_PATH"]) / "config.json").read_bytes() == FILES["config.json"]
