@@ -31,14 +31,14 @@ import architectures  # noqa: E402 - the script beside this one
 
 from wirecheck.cli_fit import read_frontier  # noqa: E402 - the checkout's own package, after its path is set
 from wirecheck.cli_output import read_result  # noqa: E402
-from wirecheck.cli_texts import file_schema, gate_schema, json_schema  # noqa: E402
+from wirecheck.cli_texts import diff_schema, file_schema, gate_schema, json_schema, lock_schema  # noqa: E402
 from wirecheck.codes import CODES  # noqa: E402
 from wirecheck.views import fit as fit_view  # noqa: E402
 from wirecheck.views import html, markdown  # noqa: E402
 
 COMMANDS = (
-    *("", "pair", "model", "fit", "gate", "init", "architectures"),
-    *("demo", "explain", "report", "schema", "doctor"),
+    *("", "pair", "model", "fit", "gate", "init", "fetch", "lock", "architectures"),
+    *("demo", "explain", "report", "diff", "schema", "doctor"),
 )
 
 SEED_PAIRS = {
@@ -94,6 +94,8 @@ WORDS = {
     "docs/schema.json": json_schema,
     "docs/schema-gate.json": gate_schema,
     "docs/schema-file.json": file_schema,
+    "docs/schema-lock.json": lock_schema,
+    "docs/schema-diff.json": diff_schema,
     "docs/cli.md": help_page,
     "docs/checks.md": checks_page,
 }

@@ -58,6 +58,10 @@ class Hub:
     """By file name; `list` is the repository's listing."""
     listed: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Changes to the listing, by file name."""
+    commit: str = COMMIT
+    """What the branch `main` and the tag `v1` stand for."""
+    history: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    """Earlier commits and their files."""
     renamed: str | None = None
     """The name it had before: asked by that name, the hub sends the client to the new one."""
     lost: frozenset[str] = frozenset()
@@ -73,16 +77,21 @@ class Hub:
         """Requests of that method whose path holds the word."""
         return [r for r in self.requests if r[0] == method and word in r[1]]
 
-    def listing(self) -> dict[str, Any]:
+    def at(self, revision: str) -> tuple[str, dict[str, bytes]]:
+        """The commit that a revision stands for, and its files."""
+        return (revision, self.history[revision]) if revision in self.history else (self.commit, self.files)
+
+    def listing(self, revision: str = "main") -> dict[str, Any]:
         """The answer of /api/models."""
         siblings = []
-        for name, content in self.files.items():
+        commit, files = self.at(revision)
+        for name, content in files.items():
             entry: dict[str, Any] = {"rfilename": name, "size": len(content), "blobId": blob_sha1(content)}
             if name in self.lfs:
                 digest = hashlib.sha256(content).hexdigest()
                 entry["lfs"] = {"size": len(content), "sha256": digest, "pointerSize": 130}
             siblings.append(entry | self.listed.get(name, {}))
-        return {"id": "org/name", "modelId": "org/name", "sha": COMMIT, "siblings": siblings}
+        return {"id": "org/name", "modelId": "org/name", "sha": commit, "siblings": siblings}
 
     def take_fault(self, name: str) -> Fault:
         """The fault that strikes now, counted down; a faultless one where none does."""
@@ -122,37 +131,39 @@ class _Handler(BaseHTTPRequestHandler):
         if parts[:2] == ["api", "models"]:
             return self._api(parts[2:])
         if parts[0] == "lfs":
-            return self._content("/".join(parts[1:]), {})
+            name = "/".join(parts[2:])
+            return self._content(name, self.hub.at(parts[1])[1][name], {})
         if parts[:2] != ["org", "name"] or parts[2] != "resolve":
             return self._send(404, {"X-Error-Code": "RepoNotFound"}, b"")
-        name = "/".join(parts[4:])
         if parts[3] in self.hub.lost:
             return self._send(404, {"X-Error-Code": "RevisionNotFound"}, b"")
-        if name not in self.hub.files:
-            return self._send(404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT}, b"")
-        return self._file(name)
+        return self._file(parts[3], "/".join(parts[4:]))
 
     def _api(self, parts: list[str]) -> None:
         if parts[:2] != ["org", "name"]:
             return self._send(404, {"X-Error-Code": "RepoNotFound"}, b"")
-        asked = "/".join(parts[3:])
-        if len(parts) > 2 and (asked not in (COMMIT, "main", "v1") or asked in self.hub.lost):
+        asked = "/".join(parts[3:]) or "main"
+        if asked not in (self.hub.commit, "main", "v1", *self.hub.history) or asked in self.hub.lost:
             return self._send(404, {"X-Error-Code": "RevisionNotFound"}, b"")
-        return self._body("list", 200, {"Content-Type": "application/json"}, json.dumps(self.hub.listing()).encode())
+        listing = json.dumps(self.hub.listing(asked)).encode()
+        return self._body("list", 200, {"Content-Type": "application/json"}, listing)
 
-    def _file(self, name: str) -> None:
-        content = self.hub.files[name]
-        headers = {"X-Repo-Commit": COMMIT}
+    def _file(self, revision: str, name: str) -> None:
+        commit, files = self.hub.at(revision)
+        headers = {"X-Repo-Commit": commit}
+        if name not in files:
+            return self._send(404, {"X-Error-Code": "EntryNotFound"} | headers, b"")
+        content = files[name]
         if name not in self.hub.lfs:
-            return self._content(name, headers | {"ETag": f'"{blob_sha1(content)}"'})
+            return self._content(name, content, headers | {"ETag": f'"{blob_sha1(content)}"'})
         headers |= {"X-Linked-ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Linked-Size": str(len(content))}
         fault = self.hub.faults.get(name)
         if fault is not None and fault.status is not None and fault.times > 0 and not fault.whole:
-            return self._content(name, {})
-        return self._send(302, headers | {"Location": f"{self.hub.cdn}/lfs/{name}"}, b"")
+            return self._content(name, content, {})
+        return self._send(302, headers | {"Location": f"{self.hub.cdn}/lfs/{commit}/{name}"}, b"")
 
-    def _content(self, name: str, headers: dict[str, str]) -> None:
-        content, asked = self.hub.files[name], self.headers.get("Range")
+    def _content(self, name: str, content: bytes, headers: dict[str, str]) -> None:
+        asked = self.headers.get("Range")
         if asked is None or (name in self.hub.faults and self.hub.faults[name].ignore_range):
             return self._body(name, 200, headers, content)
         first, _, last = asked.removeprefix("bytes=").partition("-")

@@ -30,6 +30,7 @@ FLOORS = {
         "frontier_records",
         "gate_records",
         "lock_records",
+        "difference_records",
         "whole_file",
         "errors",
         "codes",
@@ -64,7 +65,7 @@ FLOORS = {
         ),
         *("demo", "wires", "wires.*", "vram", "vram.*"),
     ),
-    2: ("probe", "probes", "probes.*", "verdict"),
+    2: ("probe", "probes", "probes.*", "verdict", "difference", "difference_changes", "difference_grounds"),
     3: ("runner", "architectures", "architecture_study", "fit", "fit_*", "gate", "gate_shelf", "lock"),
     4: ("cli", "cli_*", "doctor"),
 }
@@ -148,7 +149,8 @@ def test_imports_go_down(path: Path) -> None:
     assert "a relative import" not in imported(path, types=True)
     if is_view(name):
         assert {other for other in uses if not is_view(other)} <= {
-            *("schema", "architecture_records", "frontier_records", "gate_records", "lock_records")
+            *("schema", "architecture_records", "frontier_records", "gate_records", "lock_records"),
+            "difference_records",
         }
         return
     too_high = {other for other in uses if is_view(other) or floor(other) > floor(name)}

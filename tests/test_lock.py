@@ -241,19 +241,75 @@ def test_the_hubs_own_digests_are_locked_and_no_shard_is_downloaded(hub, far):
     assert not [r for name in SHARDS for r in hub.seen(name) if not r[2]]
 
 
-def test_what_moved_upstream_and_what_of_it_matters(hub, far, monkeypatch):
-    assert wirecheck(far, hub, ("lock", "--no-gate"), {}).returncode == 0
-    done = wirecheck(far, hub, ("lock", "--check"), {})
-    assert (done.returncode, "as locked" in done.stdout) == (0, True)
-    later = "d00d" * 10
-    monkeypatch.setattr("tests.hubserver.COMMIT", later)
-    config = json.loads(FILES["config.json"])
-    hub.files["config.json"] = json.dumps(config | {"transformers_version": "9"}).encode()
+LATER = "d00d" * 10
+
+
+def moved(hub: Hub, **files: bytes | None) -> None:
+    """The branch goes on to a commit with these files changed (None: taken out)."""
+    hub.history[hub.commit] = dict(hub.files)
+    hub.commit = LATER
+    for name, content in files.items():
+        if content is None:
+            del hub.files[name]
+        else:
+            hub.files[name] = content
+
+
+def json_of(name: str, **keys) -> bytes:
+    return json.dumps(json.loads(FILES[name]) | keys).encode()
+
+
+def checked(far: Path, hub: Hub) -> tuple[int, LockCheck, str]:
     done = wirecheck(far, hub, ("lock", "--check", "--json", "check.json"), {})
-    # The test's hub has one commit at a time: at the locked one it now answers that there is none.
-    check = LockCheck.model_validate_json((far / "check.json").read_text())
-    assert done.returncode == 4
-    assert "no such revision" in check.models[0].why
+    return done.returncode, LockCheck.model_validate_json((far / "check.json").read_text()), done.stdout
+
+
+def test_a_branch_that_has_not_moved(hub, far):
+    assert wirecheck(far, hub, ("lock", "--no-gate"), {}).returncode == 0
+    code, found, out = checked(far, hub)
+    assert (code, found.matters, "as locked" in out) == (0, False, True)
+
+
+FLIPPED = FILES[SHARDS[0]][:-1] + bytes([FILES[SHARDS[0]][-1] ^ 1])
+
+
+@pytest.mark.parametrize(
+    ("files", "part", "how", "what", "matters"),
+    [
+        ({"config.json": json_of("config.json", rope_theta=7)}, "config", "changed", "rope_theta", True),
+        ({"config.json": json_of("config.json", transformers_version="9")}, "config", "changed", "version", False),
+        ({"config.json": json_of("config.json") + b"  "}, "config", "changed", "says the same", False),
+        (
+            {"tokenizer_config.json": json_of("tokenizer_config.json", chat_template="{{ x }}")},
+            "template",
+            "changed",
+            "chat_template",
+            True,
+        ),
+        ({"tokenizer.json": json_of("tokenizer.json", truncation=3)}, "tokenizer", "changed", "truncation", True),
+        ({SHARDS[0]: FLIPPED}, "weights", "changed", "other bytes", True),
+        ({"modeling_x.py": b"1"}, "code", "added", "was not there", True),
+        ({"generation_config.json": None}, "config", "gone", "no longer there", True),
+    ],
+)
+def test_what_moved_upstream_and_whether_it_matters(hub, far, files, part, how, what, matters):
+    assert wirecheck(far, hub, ("lock", "--no-gate"), {}).returncode == 0
+    moved(hub, **files)
+    code, found, out = checked(far, hub)
+    (one,) = found.models[0].moved
+    assert (code, one.part, one.how, one.matters) == (3 if matters else 0, part, how, matters)
+    assert what in one.what
+    assert (found.models[0].locked, found.models[0].now) == (COMMIT, LATER)
+    assert one.file in out
+    assert wirecheck(far, hub, ("gate", "--locked"), {}).returncode == 0, "what is locked is still what is checked"
+
+
+def test_a_branch_that_moved_in_nothing_that_is_read(hub, far):
+    assert wirecheck(far, hub, ("lock", "--no-gate"), {}).returncode == 0
+    moved(hub, **{"README.md": b"# New\n"})
+    code, found, out = checked(far, hub)
+    assert (code, found.models[0].moved) == (0, ())
+    assert "no file that is read has changed" in " ".join(out.split())
 
 
 def test_parts_of_a_model():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +42,48 @@ def test_facts_are_what_the_template_does(tmp_path: Path) -> None:
     known = facts(check(tmp_path, CHATML))
     assert known == {
         "has_template": True,
+        "template_sha256": hashlib.sha256(CHATML.encode()).hexdigest(),
         "stop_ids": str(END),
         "template_roles": "system, user, assistant",
         "template_reads_clock": False,
         "turn_end": "<|im_end|>",
         "adds_bos_in_template": True,
     }
+
+
+def source_of_the_text(run: Any) -> str:
+    """Where the digest says that the text was read, without the commit."""
+    (fact,) = [fact for fact in run.facts if fact.key == "template_sha256"]
+    return re.sub(r"@sha256:[0-9a-f]{12}", "", fact.source)
+
+
+def test_the_digest_names_the_file_that_holds_the_text(tmp_path: Path) -> None:
+    assert source_of_the_text(check(tmp_path, CHATML)) == "chat_template.jinja"
+
+
+def test_the_digest_of_a_template_in_the_config(tmp_path: Path) -> None:
+    run = check(tmp_path, None, chat_template=CHATML)
+    assert source_of_the_text(run) == "tokenizer_config.json#chat_template"
+    assert facts(run)["template_sha256"] == hashlib.sha256(CHATML.encode()).hexdigest()
+
+
+def test_the_digest_of_a_file_with_the_line_ends_of_windows(tmp_path: Path) -> None:
+    folder = save(tmp_path, template=None)
+    (folder / "chat_template.jinja").write_bytes((CHATML + "\r\n{# end #}").encode())
+    assert source_of_the_text(ran(TEMPLATE, folder)) == "chat_template.jinja"
+
+
+def test_the_digest_of_the_file_that_wins(tmp_path: Path) -> None:
+    run = check(tmp_path, CHATML, chat_template=CHATML.replace("bos_token", "eos_token"))
+    assert source_of_the_text(run) == "chat_template.jinja"
+    assert facts(run)["template_sha256"] == hashlib.sha256(CHATML.encode()).hexdigest()
+
+
+def test_the_digests_of_several_templates(tmp_path: Path) -> None:
+    run = check(tmp_path, CHATML, templates={"rag": CHATML + " "})
+    digests = [hashlib.sha256(text.encode()).hexdigest() for text in (CHATML, CHATML + " ")]
+    assert facts(run)["template_sha256"] == f"default {digests[0]}, rag {digests[1]}"
+    assert source_of_the_text(run) == "chat_template.jinja; additional_chat_templates/rag.jinja"
 
 
 def test_two_runs_say_the_same(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from wirecheck import __version__
-from wirecheck.cli_options import REPORTS_OF_TABLES, Json, Model, Report, of_fit, shared
+from wirecheck.cli_options import Json, Model, Report, ReportOfTables, of_fit, shared
 from wirecheck.errors import WirecheckError
 
 app = typer.Typer(
@@ -152,9 +152,7 @@ def init(
 def architectures(
     types: Annotated[list[str] | None, typer.Argument(metavar="TYPE", help="model_type; all by default.")] = None,
     json: Json = None,
-    report: Annotated[
-        list[Path] | None, typer.Option(metavar="PATH", help=f"Write a report: {REPORTS_OF_TABLES}. Repeatable.")
-    ] = None,
+    report: ReportOfTables = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Types at a time.", show_default="one per CPU")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Use no row of an earlier run.")] = False,
 ) -> None:
@@ -205,10 +203,30 @@ def report(
 
 
 @app.command()
-def schema(
-    of: Annotated[str, typer.Argument(metavar="[result|gate|file]", help="Of what.", show_default=True)] = "result",
+def diff(
+    old: Annotated[Path, typer.Argument(metavar="OLD.json", help="A result made with --json.", show_default=False)],
+    new: Annotated[Path, typer.Argument(metavar="NEW.json", help="Another, of the same command.", show_default=False)],
+    json: Json = None,
+    report: ReportOfTables = None,
 ) -> None:
-    """Print the JSON schema of a result, of a gate's result, or of the file that a gate reads (for editors)."""
+    """Tell what changed between two results, and what differs in what was asked, read and installed.
+
+    Both are of `pair`, of `model` or of `gate`. Exits 1 when the new one is worse, 0 when it is not, 2 when they cannot
+    be compared. From better to worse: compatible, not-run, unproven, could-not-check, incompatible; not finished is
+    worse than finished; of gates it is worse when any row is worse or gone. What is as bad as before exits 0.
+    """
+    from wirecheck.cli_diff import diff_command
+
+    raise typer.Exit(diff_command(old, new, {"json": json, "report": report}))
+
+
+@app.command()
+def schema(
+    of: Annotated[
+        str, typer.Argument(metavar="[result|gate|file|diff]", help="Of what.", show_default=True)
+    ] = "result",
+) -> None:
+    """Print the JSON schema of a result, of a gate's result, of the file that a gate reads (for editors), of a diff."""
     from wirecheck.cli_texts import schema_of
 
     typer.echo(schema_of(of), nl=False)

@@ -23,6 +23,11 @@ Report = Annotated[
     typer.Option(metavar="PATH", help="Write a report: .md, .html, .xml (JUnit) or .sarif. Repeatable."),
 ]
 
+REPORTS_OF_TABLES = ".md or .html"
+ReportOfTables = Annotated[
+    list[Path] | None, typer.Option(metavar="PATH", help=f"Write a report: {REPORTS_OF_TABLES}. Repeatable.")
+]
+
 
 def _option(kind: Any, words: str, default: Any = None, *names: str, **more: Any) -> tuple[Any, Any]:
     return Annotated[kind, typer.Option(*names, help=words, **more)], default
@@ -69,7 +74,6 @@ SHARED: dict[str, tuple[Any, Any]] = {
 """Each shared option: its annotation and its default (None: not given)."""
 
 
-REPORTS_OF_TABLES = ".md or .html"
 OF_FIT = (
     *("wire", "latent_length", "latent_width", "sentence_encoder", "source_layer", "batch", "context", "answer"),
     *("dtype", "quantize", "grad_checkpointing", "gpu", "trust_remote_code", "offline", "json", "seed", "config"),
@@ -82,12 +86,7 @@ FIT: dict[str, tuple[Any, Any]] = {name: SHARED[name] for name in OF_FIT} | {
         metavar="NAME[xN]",
         show_default="eight kinds from T4 to H200",
     ),
-    "report": (
-        Annotated[
-            list[Path] | None, typer.Option(metavar="PATH", help=f"Write a report: {REPORTS_OF_TABLES}. Repeatable.")
-        ],
-        None,
-    ),
+    "report": (ReportOfTables, None),
     "jobs": _option(int | None, "Processes at a time.", min=1, show_default="one per CPU"),
 }
 """The options of `fit`."""

@@ -60,9 +60,22 @@ def lock_schema() -> str:
     return _schema(Lock, "serialization")
 
 
+def diff_schema() -> str:
+    """The JSON schema of a diff."""
+    from wirecheck.difference_records import Difference
+
+    return _schema(Difference, "serialization")
+
+
 def schema_of(what: str) -> str:
     """The schema of that name. Raises UsageError where there is none."""
-    known = {"result": json_schema, "gate": gate_schema, "file": file_schema, "lock": lock_schema}
+    known = {
+        "result": json_schema,
+        "gate": gate_schema,
+        "file": file_schema,
+        "lock": lock_schema,
+        "diff": diff_schema,
+    }
     if what not in known:
         raise UsageError(f"schema {what}: there is none of that name", next_step=f"use one of {', '.join(known)}")
     return known[what]()

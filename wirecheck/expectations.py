@@ -17,7 +17,8 @@ KNOWN_KEYS: frozenset[str] = frozenset(
         *("embedding_rows", "head_rows", "padding_rows", "embedding_rms", "embedding_scale", "text_loss", "text_gain"),
         *("num_tokens", "tokenizer_class", "bos_token", "bos_id", "adds_bos"),
         *("eos_token", "eos_id", "pad_token", "pad_id"),
-        *("has_template", "stop_ids", "template_roles", "template_reads_clock", "turn_end", "adds_bos_in_template"),
+        *("has_template", "template_sha256", "stop_ids", "template_roles", "template_reads_clock", "turn_end"),
+        "adds_bos_in_template",
     )
 )
 """Every key that a probe of one model can establish, on the models that have such a thing."""

@@ -11,6 +11,7 @@ from wirecheck.probe import ModelBench, Probe, Yielded
 from wirecheck.probes.chats import ANSWER, CHATS, FIRST, NEEDED, SECOND, SYSTEM, View
 from wirecheck.probes.rows import embedding_rows
 from wirecheck.probes.stops import compare_stops, read_stops, show_ids, stops_source
+from wirecheck.probes.template_text import template_text
 from wirecheck.probes.vocabulary import saw
 from wirecheck.schema import Evidence, Finding, Level, Scalar, Severity
 from wirecheck.snapshot import JsonUnreadable
@@ -33,6 +34,7 @@ def _run(bench: ModelBench) -> Iterator[Yielded]:
         yield bench.found("TPL01", claim, saw("tokenizer.chat_template", None), severity=Severity.NOTE)
         yield from compare_stops(bench, stops, None)
         return
+    yield template_text(bench)
     held = sorted(tokenizer.chat_template) if isinstance(tokenizer.chat_template, dict) else ["default"]
     claim = f"The model has {len(held)} chat template{'s' if len(held) > 1 else ''}: {', '.join(held)}."
     yield bench.ok("TPL01", claim, saw("tokenizer.chat_template", ", ".join(held)))
