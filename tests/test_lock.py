@@ -274,25 +274,23 @@ FLIPPED = FILES[SHARDS[0]][:-1] + bytes([FILES[SHARDS[0]][-1] ^ 1])
 
 
 @pytest.mark.parametrize(
-    ("files", "part", "how", "what", "matters"),
+    ("files", "told"),
     [
-        ({"config.json": json_of("config.json", rope_theta=7)}, "config", "changed", "rope_theta", True),
-        ({"config.json": json_of("config.json", transformers_version="9")}, "config", "changed", "version", False),
-        ({"config.json": json_of("config.json") + b"  "}, "config", "changed", "says the same", False),
+        ({"config.json": json_of("config.json", rope_theta=7)}, ("config", "changed", "rope_theta", True)),
+        ({"config.json": json_of("config.json", transformers_version="9")}, ("config", "changed", "version", False)),
+        ({"config.json": json_of("config.json") + b"  "}, ("config", "changed", "says the same", False)),
         (
             {"tokenizer_config.json": json_of("tokenizer_config.json", chat_template="{{ x }}")},
-            "template",
-            "changed",
-            "chat_template",
-            True,
+            ("template", "changed", "chat_template", True),
         ),
-        ({"tokenizer.json": json_of("tokenizer.json", truncation=3)}, "tokenizer", "changed", "truncation", True),
-        ({SHARDS[0]: FLIPPED}, "weights", "changed", "other bytes", True),
-        ({"modeling_x.py": b"1"}, "code", "added", "was not there", True),
-        ({"generation_config.json": None}, "config", "gone", "no longer there", True),
+        ({"tokenizer.json": json_of("tokenizer.json", truncation=3)}, ("tokenizer", "changed", "truncation", True)),
+        ({SHARDS[0]: FLIPPED}, ("weights", "changed", "other bytes", True)),
+        ({"modeling_x.py": b"1"}, ("code", "added", "was not there", True)),
+        ({"generation_config.json": None}, ("config", "gone", "no longer there", True)),
     ],
 )
-def test_what_moved_upstream_and_whether_it_matters(hub, far, files, part, how, what, matters):
+def test_what_moved_upstream_and_whether_it_matters(hub, far, files, told):
+    part, how, what, matters = told
     assert wirecheck(far, hub, ("lock", "--no-gate"), {}).returncode == 0
     moved(hub, **files)
     code, found, out = checked(far, hub)
