@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from wirecheck import __version__
-from wirecheck.cli_options import REPORTS_OF_TABLES, Json, Model, Report, of_fit, shared
+from wirecheck.cli_options import REPORTS_OF_TABLES, Baseline, GateReport, Json, Model, Report, of_fit, shared
 from wirecheck.errors import WirecheckError
 
 app = typer.Typer(
@@ -75,19 +75,23 @@ def fit(a: Model, b: Model, **options: Any) -> None:
 @app.command()
 def gate(
     file: Annotated[Path, typer.Argument(help="What must hold.", show_default=True)] = Path("wirecheck.toml"),
+    *,
     json: Json = None,
-    report: Report = None,
+    report: GateReport = None,
+    baseline: Baseline = None,
     offline: Annotated[bool, typer.Option("--offline", help="Use the cache only.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Run everything, whatever an earlier gate found.")] = False,
 ) -> None:
     """Say whether all that a wirecheck.toml asks for holds: in front of a job, or in CI.
 
     Exits 0 only when every pair is compatible; 1 when one is not, 4 when one could not be checked, 3 when one is not
-    proven. What is unchanged since an earlier gate, to the byte, is not run again.
+    proven. What is unchanged since an earlier gate, to the byte, is not run again. In GitHub Actions it makes
+    annotations and a step summary.
     """
     from wirecheck.cli_gate import gate_command
 
-    raise typer.Exit(gate_command(file, {"json": json, "report": report, "offline": offline, "fresh": fresh}))
+    options = {"json": json, "report": report, "baseline": baseline, "offline": offline, "fresh": fresh}
+    raise typer.Exit(gate_command(file, options))
 
 
 @app.command()
@@ -198,13 +202,13 @@ def main() -> None:
 
 
 def _say(head: str, words: str) -> None:
-    from rich.console import Console
     from rich.text import Text
 
+    from wirecheck.cli_console import stderr_console
     from wirecheck.views.words import visible
 
     style = "bold red" if head == "error" else "bold"
-    Console(stderr=True, soft_wrap=True).print(Text.assemble((f"{head}: ", style), visible(words)))
+    stderr_console().print(Text.assemble((f"{head}: ", style), visible(words)), soft_wrap=True)
 
 
 def _crash_log() -> Path:
