@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
+from tests import gates
+from wirecheck.gate_records import GateRow
 from wirecheck.schema import (
     LADDER,
     Crashed,
@@ -77,3 +79,27 @@ def cases(draw: st.DrawFn) -> tuple[list[ProbeRun], tuple[Expected, ...], Policy
     questions = draw(expectations())
     runs = [draw(run_of(question)) for question in questions if draw(st.integers(0, 5))]
     return runs, questions, Policy(required=draw(levels), strict=draw(st.booleans()))
+
+
+@st.composite
+def gate_rows(draw: st.DrawFn) -> GateRow:
+    """A row of any outcome: what it was asked, and what was found."""
+    kinds = st.sampled_from(["ok", "note", "warn", "block", "gap", "lost"])
+    runs = []
+    for kind in draw(st.lists(kinds, max_size=3)):
+        match kind:
+            case "ok":
+                runs.append(gates.ran(probe=f"p{len(runs)}"))
+            case "note":
+                runs.append(gates.ran(gates.note(), probe="p"))
+            case "warn":
+                runs.append(gates.ran(gates.warning(), probe=draw(st.sampled_from("pq")), subject="b"))
+            case "block":
+                runs.append(gates.ran(gates.false_expectation(), probe=draw(st.sampled_from("pq"))))
+            case "gap":
+                runs.append(gates.skipped("no weights", level=Level.INSPECTED))
+            case _:
+                return gates.lost(draw(st.sampled_from(["two: gone", "late"])), b="two")
+    kept = draw(st.booleans())
+    policy = gates.accepting("CFG11", "a", strict=draw(st.booleans())) if kept else Policy(strict=draw(st.booleans()))
+    return gates.row(*runs, policy=policy)

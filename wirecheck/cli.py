@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from wirecheck import __version__
-from wirecheck.cli_options import Json, Model, Report, ReportOfTables, of_fit, shared
+from wirecheck.cli_options import Baseline, GateReport, Json, Model, Report, ReportOfTables, of_fit, shared
 from wirecheck.errors import WirecheckError
 
 app = typer.Typer(
@@ -77,7 +77,8 @@ def gate(
     file: Annotated[Path, typer.Argument(help="What must hold.", show_default=True)] = Path("wirecheck.toml"),
     *,
     json: Json = None,
-    report: Report = None,
+    report: GateReport = None,
+    baseline: Baseline = None,
     offline: Annotated[bool, typer.Option("--offline", help="Use the cache only.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Run everything, whatever an earlier gate found.")] = False,
     locked: Annotated[bool, typer.Option("--locked", help="Refuse what is not as in the lock beside FILE.")] = False,
@@ -88,7 +89,8 @@ def gate(
     """Say whether all that a wirecheck.toml asks for holds: in front of a job, or in CI.
 
     Exits 0 only when every pair is compatible; 1 when one is not, 4 when one could not be checked, 3 when one is not
-    proven. What is unchanged since an earlier gate, to the byte, is not run again.
+    proven. What is unchanged since an earlier gate, to the byte, is not run again. In GitHub Actions it makes
+    annotations and a step summary.
     """
     if print_env:
         from wirecheck.cli_lock import print_env as variables
@@ -96,7 +98,8 @@ def gate(
         raise typer.Exit(variables(file))
     from wirecheck.cli_gate import gate_command
 
-    options = {"json": json, "report": report, "offline": offline, "fresh": fresh, "locked": locked}
+    options = {"json": json, "report": report, "baseline": baseline, "offline": offline, "fresh": fresh}
+    options["locked"] = locked
     raise typer.Exit(gate_command(file, options))
 
 
@@ -263,13 +266,13 @@ def main() -> None:
 
 
 def _say(head: str, words: str) -> None:
-    from rich.console import Console
     from rich.text import Text
 
+    from wirecheck.cli_console import stderr_console
     from wirecheck.views.words import visible
 
     style = "bold red" if head == "error" else "bold"
-    Console(stderr=True, soft_wrap=True).print(Text.assemble((f"{head}: ", style), visible(words)))
+    stderr_console().print(Text.assemble((f"{head}: ", style), visible(words)), soft_wrap=True)
 
 
 def _crash_log() -> Path:

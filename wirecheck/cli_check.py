@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
+from wirecheck.cli_console import stderr_console
 from wirecheck.cli_output import exit_code, face, publish, to_json, write
 from wirecheck.cli_request import OPTIONS, request
 from wirecheck.errors import Interrupted, OutputNotWritten
@@ -45,14 +44,14 @@ def demo_command(out: Path) -> int:
     wanted = request("pair", models, options, seed=0, config=None)
     reports = [out / "report.md", out / "report.html"]
     code = _run(models, wanted, str(out / "result.json"), reports, offline=True)
-    Console(stderr=True).print(f"report: {reports[0]}, {reports[1]}", soft_wrap=True, highlight=False)
+    stderr_console().print(f"report: {reports[0]}, {reports[1]}", soft_wrap=True, highlight=False)
     return code
 
 
 def _run(models: Sequence[str], wanted: Any, json: str | None, reports: Sequence[Path], *, offline: bool) -> int:
     from wirecheck.snapshot import parse_ref, take
 
-    with LiveProgress(Console(stderr=True)) as progress:
+    with LiveProgress(stderr_console()) as progress:
         try:
             snapshots = []
             for text in models:

@@ -14,6 +14,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
+from wirecheck.cli_console import stderr_console
 from wirecheck.cli_options import REPORTS_OF_TABLES
 from wirecheck.cli_output import say, write
 from wirecheck.cli_request import OPTIONS, request
@@ -38,7 +39,7 @@ def fit_command(models: Sequence[str], options: Mapping[str, Any]) -> int:
     asked = {option: options.get(option.removeprefix("--").replace("-", "_")) for option in OPTIONS}
     wanted = request("fit", models, asked, seed=options["seed"], config=options["config"])
     target = Path(options["json"]) if options["json"] not in (None, "-") else None
-    with Watch(Console(stderr=True)) as watch:
+    with Watch(stderr_console()) as watch:
         try:
             snapshots = []
             for text in models:

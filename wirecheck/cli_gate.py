@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from wirecheck.cli_gate_file import first_file, read_rules
+from wirecheck.baseline import Since, compare
+from wirecheck.cli_console import stderr_console
+from wirecheck.cli_gate_faces import face
+from wirecheck.cli_gate_file import first_file, line_finder, read_rules
+from wirecheck.cli_github import annotate, path_in_repository
 from wirecheck.cli_lock import lock_of
 from wirecheck.cli_output import say, write
 from wirecheck.errors import Interrupted, UsageError
@@ -22,32 +26,26 @@ from wirecheck.gate import Gate
 from wirecheck.gate_records import GateResult, GateRow
 from wirecheck.gate_shelf import Shelf
 from wirecheck.views import gate as view
+from wirecheck.views import since as news
 from wirecheck.views.console import LiveProgress
+from wirecheck.views.whereabouts import Whereabouts
 from wirecheck.views.words import visible
 
-FACES: dict[str, Callable[[GateResult], str]] = {
-    ".md": view.render,
-    ".html": view.render_html,
-    ".xml": view.render_junit,
-    ".sarif": view.render_sarif,
-}
 COLOUR = {"compatible": "green", "incompatible": "bold red", "could-not-check": "red", "unproven": "yellow"}
 
 
 def gate_command(file: Path, options: Mapping[str, Any]) -> int:
     """The exit code. Raises WirecheckError's children."""
     reports: list[Path] = options["report"] or []
-    for path in reports:
-        if path.suffix.lower() not in FACES:
-            ending = path.suffix or "(none)"
-            raise UsageError(
-                f"--report {path}: no report has the ending {ending}", next_step=f"use one of {', '.join(FACES)}"
-            )
+    faces = [face(path) for path in reports]
+    baseline: Path | None = options.get("baseline")
+    then = None if baseline is None else read_gate_result(baseline)
     words = ["wirecheck", "gate", str(file)] + [f"--{name}" for name in ("offline", "locked") if options[name]]
     lock = lock_of(file) if options["locked"] else None
     rules, read = read_rules(file, shlex.join(words), offline=options["offline"], lock=lock)
+    where = Whereabouts(path_in_repository(file), line_finder(file))
     target = Path(options["json"]) if options["json"] not in (None, "-") else None
-    with GateProgress(Console(stderr=True)) as watch:
+    with GateProgress(stderr_console()) as watch:
         gate = Gate(rules, read, watch, Shelf.of_user(fresh=options["fresh"]))
         if target:  # a file from a killed run says `started`
             write(target, to_json(gate.result("started")))
@@ -59,9 +57,11 @@ def gate_command(file: Path, options: Mapping[str, Any]) -> int:
             raise
     if target:
         write(target, to_json(found))
-    for path in reports:
-        write(path, FACES[path.suffix.lower()](found))
-    say(to_json(found) if options["json"] == "-" else shown(found))
+    since = None if then is None else compare(found, then, str(baseline))
+    for path, render in zip(reports, faces, strict=True):
+        write(path, render(found, where, since))
+    say(to_json(found) if options["json"] == "-" else shown(found, since))
+    annotate(found, where, since, to_stderr=options["json"] == "-")
     return view.exit_code(found)
 
 
@@ -85,11 +85,14 @@ def read_gate_result(path: Path) -> GateResult:
         return GateResult.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, ValidationError, UnicodeDecodeError) as error:
         first = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-        raise UsageError(f"{path}: no result of `wirecheck gate`: {first}") from None
+        raise UsageError(
+            f"{path}: no result of `wirecheck gate`: {first}", next_step="make one with: wirecheck gate --json PATH"
+        ) from None
 
 
-def shown(found: GateResult) -> str:
-    """What a terminal shows: the sentence, a row for each pair, and what to do about those that are not compatible."""
+def shown(found: GateResult, since: Since | None = None) -> str:
+    """What a terminal shows: the sentence, a row for each pair, what is new since a baseline, and what to do about
+    pairs that are not compatible."""
     terminal = Console(highlight=False)
     with terminal.capture() as captured:
         terminal.print(Text(visible(view.sentence(found)), style=COLOUR.get(found.outcome, "yellow")))
@@ -100,6 +103,8 @@ def shown(found: GateResult) -> str:
             style = COLOUR.get(row.outcome, "yellow")
             table.add_row(visible(row.name), Text(row.outcome, style), view.strength(row), view.seconds(row))
         terminal.print(table)
+        for line in () if since is None else news.lines(found, since):
+            terminal.print(Text(visible(line), style="cyan"))
         for row in found.rows:
             if row.outcome != "compatible":
                 terminal.print(Text(f"\n{visible(row.name)}", style="bold"))

@@ -251,6 +251,14 @@ class _Pointer:
         return None
 
 
+def line_finder(path: Path) -> Callable[[Place], int | None]:
+    """What tells the line of a place in that file: None where it cannot be told, or the file cannot be read."""
+    try:
+        return _Pointer(path, path.read_text(encoding="utf-8"))._line
+    except (OSError, UnicodeDecodeError):
+        return lambda _: None
+
+
 def _refused(path: Path, text: str, error: ValidationError) -> UsageError:
     """The first thing that does not validate."""
     problem = error.errors()[0]

@@ -27,6 +27,22 @@ REPORTS_OF_TABLES = ".md or .html"
 ReportOfTables = Annotated[
     list[Path] | None, typer.Option(metavar="PATH", help=f"Write a report: {REPORTS_OF_TABLES}. Repeatable.")
 ]
+GateReport = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="PATH",
+        help="Write a report: .md, .html, .xml (JUnit), .sarif, .codequality.json (GitLab), .badge.svg or .badge.json. "
+        "Repeatable.",
+    ),
+]
+Baseline = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="OLD.json",
+        help="An earlier gate's --json: tell what is new since. The exit code stays: a known block still blocks, and "
+        "taking one upon yourselves is what [[gate.accepted]] is for.",
+    ),
+]
 
 
 def _option(kind: Any, words: str, default: Any = None, *names: str, **more: Any) -> tuple[Any, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from wirecheck.cli_console import harmless
 from wirecheck.errors import OutputNotWritten, UsageError
 from wirecheck.schema import Outcome, PairResult
 from wirecheck.whole_file import put_whole
@@ -106,9 +107,12 @@ def publish(result: PairResult, json: str | None, reports: Sequence[Path]) -> No
 
 
 def say(text: str) -> None:
-    """Text on stdout. A reader that went away (`| head`) has seen enough: the exit code stays the verdict's."""
+    """Text on stdout. A reader that went away (`| head`) has seen enough: the exit code stays the verdict's.
+
+    On a runner of GitHub Actions, nothing in it is taken for a command.
+    """
     try:
-        sys.stdout.write(text)
+        sys.stdout.write(harmless(text))
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from wirecheck.gate_records import GateOutcome, GateResult, GateRow
+from wirecheck.baseline import RowSince, Since, State
+from wirecheck.gate_records import GateAcceptance, GateOutcome, GateResult, GateRow
 from wirecheck.schema import Severity
 from wirecheck.views import html, junit, sarif, templates
+from wirecheck.views import since as news
+from wirecheck.views.sarif_objects import BaselineState
 from wirecheck.views.words import ABSENT, plural
 
 EXIT: dict[GateOutcome, int] = {"compatible": 0, "incompatible": 1, "could-not-check": 4, "unproven": 3, "not-run": 3}
@@ -17,31 +18,49 @@ def exit_code(found: GateResult) -> int:
     return EXIT[found.outcome]
 
 
-def render(found: GateResult) -> str:
+def render(found: GateResult, since: Since | None = None) -> str:
     """The result as GitHub-flavoured markdown: same input, same bytes."""
     me = {"sentence": sentence(found), "strength": strength, "acceptances": acceptances(found)}
-    return templates.environment().get_template("gate.md.j2").render(gate=found, account=account, seconds=seconds, **me)
+    new = () if since is None else news.lines(found, since)
+    page = templates.environment().get_template("gate.md.j2")
+    return page.render(gate=found, account=account, seconds=seconds, news=new, **me)
 
 
-def render_html(found: GateResult) -> str:
+def render_html(found: GateResult, since: Since | None = None) -> str:
     """The result as one self-contained page."""
     mood = {0: "compatible", 1: "incompatible"}.get(exit_code(found), "unproven")
-    return html.page(render(found), title=f"wirecheck gate: {found.outcome}", mood=mood)
+    return html.page(render(found, since), title=f"wirecheck gate: {found.outcome}", mood=mood)
 
 
-def render_junit(found: GateResult) -> str:
+def render_junit(found: GateResult, since: Since | None = None) -> str:
     """Every row's suites, by the names of the file; a row without a result is an error."""
     missing = [(row.name, row.outcome, "\n".join(row.why)) for row in found.rows if row.result is None]
-    stale = acceptances(found)
+    told = (*acceptances(found), *(() if since is None else news.lines(found, since)))
     results = [(row.name, row.result) for row in found.rows if row.result is not None]
-    return junit.render_many(f"wirecheck gate: {found.file}", results, missing, (found.outcome, sentence(found)), stale)
+    return junit.render_many(f"wirecheck gate: {found.file}", results, missing, (found.outcome, sentence(found)), told)
 
 
-def render_sarif(found: GateResult) -> str:
+def render_sarif(found: GateResult, since: Since | None = None) -> str:
     """One run for each row; that of a row without a result did not succeed."""
-    results = [row.result for row in found.rows if row.result is not None]
+    compared = [None] * len(found.rows) if since is None else [_compared(since, row) for row in since.rows]
+    pairs = zip(found.rows, compared, strict=True)
+    results = [(row.result, told) for row, told in pairs if row.result is not None]
     missing = [(row.name, "; ".join(row.why)) for row in found.rows if row.result is None]
     return sarif.render_many(results, missing, found.command)
+
+
+def _compared(since: Since, row: RowSince) -> sarif.Compared:
+    """The states of the row's findings, which come before its open questions, in SARIF's words."""
+    gone = [(one.run, one.finding) for one in row.gone if one.run is not None and one.finding is not None]
+    return sarif.Compared(since.file, [_BASELINE_STATE[state] for state in row.finding_states], row.then, gone)
+
+
+_BASELINE_STATE: dict[State, BaselineState] = {
+    "new": "new",
+    "worse": "updated",
+    "updated": "updated",
+    "unchanged": "unchanged",
+}
 
 
 def sentence(found: GateResult) -> str:
@@ -91,7 +110,7 @@ def account(found: GateResult, row: GateRow) -> tuple[str, ...]:
 
 def acceptances(found: GateResult) -> tuple[str, ...]:
     """What is to be said of the file's acceptances: those that expired, and those that nothing needed."""
-    return tuple(_stale(found))
+    return tuple(told for one in found.accepted if (told := stale(found, one)) is not None)
 
 
 def unlike_locked(found: GateResult) -> tuple[str, ...]:
@@ -103,9 +122,10 @@ def unlike_locked(found: GateResult) -> tuple[str, ...]:
     )
 
 
-def _stale(found: GateResult) -> Iterator[str]:
-    for one in found.accepted:
-        if one.state == "expired":
-            yield f"acceptance expired on {one.until}: {one.code} on {one.on} ({one.reason})"
-        elif one.state == "unused" and found.status == "finished":
-            yield f"acceptance that nothing needed: {one.code} on {one.on} ({one.reason}); take it out"
+def stale(found: GateResult, one: GateAcceptance) -> str | None:
+    """What is to be said of one acceptance; None where nothing is."""
+    if one.state == "expired":
+        return f"acceptance expired on {one.until}: {one.code} on {one.on} ({one.reason})"
+    if one.state == "unused" and found.status == "finished":
+        return f"acceptance that nothing needed: {one.code} on {one.on} ({one.reason}); take it out"
+    return None

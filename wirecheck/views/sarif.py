@@ -9,20 +9,36 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from typing import Any, Literal
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 from urllib.parse import quote
-
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
 
 from wirecheck.schema import Crashed, Evidence, Finding, PairResult, ProbeRun, Ran, Scalar, Severity, Skipped
 from wirecheck.views import story
+from wirecheck.views.sarif_objects import (
+    ArtifactLocation,
+    AutomationDetails,
+    Base,
+    BaselineState,
+    Configuration,
+    Descriptor,
+    DescriptorReference,
+    Driver,
+    Failure,
+    Grade,
+    Invocation,
+    Location,
+    Log,
+    LogicalLocation,
+    Message,
+    Notification,
+    PhysicalLocation,
+    Result,
+    Run,
+    Tool,
+)
 from wirecheck.views.words import visible
 
-SCHEMA_URI = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
-
-Grade = Literal["none", "note", "warning", "error"]
 GRADES: dict[Severity, Grade] = {
     Severity.OK: "none",
     Severity.NOTE: "note",
@@ -33,150 +49,16 @@ _IN_A_FILE = re.compile(r"(?P<file>.+?)@(?P<commit>(?:\w+:)?[0-9a-f]{7,64})(?:#(
 """An evidence source that names a file of a snapshot: `file@commit#key`."""
 
 
-class _Object(BaseModel):
-    """The base of every object: frozen, and named in camel case on file."""
+class Compared(NamedTuple):
+    """A result against an earlier one."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
-
-
-class Message(_Object):
-    """A text for people [3.11]."""
-
-    text: str
-
-
-class ArtifactLocation(_Object):
-    """A model, or a file of it: `name/file` [3.4]."""
-
-    uri: str
-    uri_base_id: Literal["MODELS"] = "MODELS"
-
-
-class PhysicalLocation(_Object):
-    """The whole artifact [3.29]."""
-
-    artifact_location: ArtifactLocation
-
-
-class LogicalLocation(_Object):
-    """The evidence's own source: file, commit and key, or what was run [3.33]."""
-
-    fully_qualified_name: str
-
-
-class Location(_Object):
-    """Where one piece of evidence can be seen again [3.28]."""
-
-    physical_location: PhysicalLocation
-    logical_locations: tuple[LogicalLocation, ...]
-
-
-class Configuration(_Object):
-    """The gravest level a rule was found at [3.50]."""
-
-    level: Grade
-
-
-class Descriptor(_Object):
-    """A finding code, or a way in which a question stays open [3.49]."""
-
-    id: str
-    name: str | None = None
-    short_description: Message
-    full_description: Message
-    help: Message
-    default_configuration: Configuration
-
-
-class DescriptorReference(_Object):
-    """One of the driver's notifications [3.52]."""
-
-    id: str
-
-
-class Failure(_Object):
-    """The exception that ended a crashed probe [3.59]."""
-
-    kind: str
-    message: str
-
-
-class Notification(_Object):
-    """A question that stays open, and why [3.58]."""
-
-    descriptor: DescriptorReference
-    level: Grade
-    message: Message
-    exception: Failure | None = None
-    properties: dict[str, Any]
-
-
-class Invocation(_Object):
-    """The call that made the result [3.20]."""
-
-    command_line: str
-    execution_successful: bool
-    tool_execution_notifications: tuple[Notification, ...]
-
-
-class Result(_Object):
-    """One finding [3.27]."""
-
-    rule_id: str
-    rule_index: int
-    kind: Literal["pass", "fail"]
-    level: Grade
-    message: Message
-    locations: tuple[Location, ...]
-    related_locations: tuple[Location, ...] | None
-    partial_fingerprints: dict[str, str]
-    properties: dict[str, Any]
-
-
-class Driver(_Object):
-    """wirecheck, with the codes found in this run [3.19]."""
-
-    name: Literal["wirecheck"] = "wirecheck"
-    version: str | None
-    rules: tuple[Descriptor, ...]
-    notifications: tuple[Descriptor, ...]
-
-
-class Tool(_Object):
-    """The driver alone [3.18]."""
-
-    driver: Driver
-
-
-class Base(_Object):
-    """What uris are relative to; without a uri of its own, the reader knows the place [3.14.14]."""
-
-    description: Message
-
-
-class AutomationDetails(_Object):
-    """Keeps apart the runs of two pairs that are uploaded to one place [3.17]."""
-
-    id: str
-
-
-class Run(_Object):
-    """The one run of the file [3.14]."""
-
-    tool: Tool
-    automation_details: AutomationDetails
-    invocations: tuple[Invocation, ...]
-    original_uri_base_ids: dict[str, Base]
-    results: tuple[Result, ...]
-    properties: dict[str, Any]
-
-
-class Log(_Object):
-    """The file [3.13]."""
-
-    schema_uri: str = Field(default=SCHEMA_URI, alias="$schema")
-    version: Literal["2.1.0"] = "2.1.0"
-    runs: tuple[Run, ...]
+    file: str
+    """Where the earlier one was read."""
+    states: Sequence[BaselineState]
+    """Of every finding, in their order."""
+    then: PairResult | None = None
+    gone: Sequence[tuple[ProbeRun, Finding]] = ()
+    """Of the earlier one, what is no longer found though it was looked for."""
 
 
 def render(result: PairResult) -> str:
@@ -188,10 +70,15 @@ def render(result: PairResult) -> str:
     return _log((_run(result),))
 
 
-def render_many(results: Iterable[PairResult], missing: Iterable[tuple[str, str]], command: str) -> str:
-    """Several results in one file, a run each; `missing` are names and reasons of those that have none."""
+def render_many(
+    results: Iterable[tuple[PairResult, Compared | None]], missing: Iterable[tuple[str, str]], command: str
+) -> str:
+    """Several results in one file, a run each; `missing` are names and reasons of those that have none.
+
+    What is no longer found is a result, too, `absent` from this run: it passes, since not every reader knows the word.
+    """
     failed = tuple(_failed(name, why, command) for name, why in missing)
-    return _log((*(_run(result) for result in results), *failed))
+    return _log((*(_run(result, compared) for result, compared in results), *failed))
 
 
 def _log(runs: tuple[Run, ...]) -> str:
@@ -211,8 +98,8 @@ def _failed(name: str, why: str, command: str) -> Run:
     )
 
 
-def _run(result: PairResult) -> Run:
-    rules = _rules(result)
+def _run(result: PairResult, compared: Compared | None = None) -> Run:
+    rules = _rules((*result.findings, *(finding for _, finding in (compared.gone if compared else ()))))
     crashed = any(isinstance(run, Crashed) for run in result.runs)
     invocation = Invocation(
         command_line=visible(result.command),
@@ -226,8 +113,8 @@ def _run(result: PairResult) -> Run:
         automation_details=AutomationDetails(id=f"wirecheck/{visible(story.names(result))}/"),
         invocations=(invocation,),
         original_uri_base_ids={"MODELS": Base(description=_message("The place where the checked models are kept."))},
-        results=tuple(_results(result, [rule.id for rule in rules])),
-        properties=_verdict(result),
+        results=tuple(_results(result, [rule.id for rule in rules], compared)),
+        properties=_verdict(result) | ({"baseline": visible(compared.file)} if compared else {}),
     )
 
 
@@ -246,10 +133,10 @@ def _verdict(result: PairResult) -> dict[str, Any]:
     }
 
 
-def _rules(result: PairResult) -> tuple[Descriptor, ...]:
+def _rules(findings: tuple[Finding, ...]) -> tuple[Descriptor, ...]:
     """One rule per code found, in order of code, described by the gravest finding of it."""
     gravest: dict[str, Finding] = {}
-    for finding in story.ordered(result.findings):
+    for finding in story.ordered(findings):
         gravest.setdefault(finding.code, finding)
     return tuple(
         Descriptor(
@@ -264,31 +151,50 @@ def _rules(result: PairResult) -> tuple[Descriptor, ...]:
     )
 
 
-def _results(result: PairResult, rules: list[str]) -> Iterator[Result]:
+def _results(result: PairResult, rules: list[str], compared: Compared | None) -> Iterator[Result]:
     met: Counter[str] = Counter()
-    for run in result.runs:
-        for finding in run.findings:
-            first, *others = dict.fromkeys(_locations(result, finding))
-            identity = _identity(result, run, finding)
-            met[identity] += 1
-            fingerprint = f"{identity}:{met[identity]}"
-            yield Result(
-                rule_id=visible(finding.code),
-                rule_index=rules.index(visible(finding.code)),
-                kind="pass" if finding.severity is Severity.OK else "fail",
-                level=GRADES[finding.severity],
-                message=_message(finding.claim + (f" Remedy: {finding.remedy}" if finding.remedy else "")),
-                locations=(first,),
-                related_locations=tuple(others) or None,
-                # the second name is the only one that GitHub's code scanning reads
-                partial_fingerprints={"wirecheck/v1": fingerprint, "primaryLocationLineHash": fingerprint},
-                properties={
-                    "subject": finding.subject,
-                    "probe": visible(run.probe),
-                    "evidenceLevel": finding.level,
-                    "evidence": [_observation(evidence) for evidence in finding.evidence],
-                },
-            )
+    told = [(run, finding) for run in result.runs for finding in run.findings]
+    states: Sequence[BaselineState | None] = compared.states if compared else [None] * len(told)
+    shown = [(result, *pair, state) for pair, state in zip(told, states, strict=True)]
+    if compared is not None and compared.then is not None:
+        shown += [(compared.then, *pair, "absent") for pair in compared.gone]
+    for source, run, finding, state in shown:
+        identity = _identity(source, run, finding)
+        met[identity] += 1
+        at = rules.index(visible(finding.code))
+        yield _result(source, run, finding, at=at, fingerprint=f"{identity}:{met[identity]}", state=state)
+
+
+def _result(
+    result: PairResult,
+    run: ProbeRun,
+    finding: Finding,
+    *,
+    at: int,
+    fingerprint: str,
+    state: BaselineState | None,
+) -> Result:
+    absent = state == "absent"
+    first, *others = dict.fromkeys(_locations(result, finding))
+    remedy = f" Remedy: {finding.remedy}" if finding.remedy else ""
+    return Result(
+        rule_id=visible(finding.code),
+        rule_index=at,
+        kind="pass" if finding.severity is Severity.OK or absent else "fail",
+        level="none" if absent else GRADES[finding.severity],
+        message=_message(f"No longer found: {finding.claim}" if absent else finding.claim + remedy),
+        locations=(first,),
+        related_locations=tuple(others) or None,
+        # the second name is the only one that GitHub's code scanning reads
+        partial_fingerprints={"wirecheck/v1": fingerprint, "primaryLocationLineHash": fingerprint},
+        baseline_state=state,
+        properties={
+            "subject": finding.subject,
+            "probe": visible(run.probe),
+            "evidenceLevel": finding.level,
+            "evidence": [_observation(evidence) for evidence in finding.evidence],
+        },
+    )
 
 
 def _identity(result: PairResult, run: ProbeRun, finding: Finding) -> str:

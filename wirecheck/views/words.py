@@ -27,6 +27,17 @@ def _is_hidden(char: str) -> bool:
     return unicodedata.category(char) in _HIDDEN_CATEGORIES or ord(char) & _NO_CHARACTER == _NO_CHARACTER
 
 
+_BEGINS_A_COMMAND = re.compile(r"((?:^|[\r\n])(?:\s|\x1b\[[\d;]*m)*):(?=:)")
+
+
+def no_command(text: str) -> str:
+    """Text of any lines with nothing in it that a runner of GitHub Actions takes for a command; JSON keeps its meaning.
+
+    It takes a line that begins with `::`, whatever blanks stand before, and `##[` anywhere in a line.
+    """
+    return _BEGINS_A_COMMAND.sub(r"\1\\u003a", text).replace("##[", "\\u0023#[")
+
+
 def human_bytes(count: int) -> str:
     """Both units that people mean: `16.06 GB (14.96 GiB)`; below a MB, plain bytes."""
     if abs(count) < 10**6:

@@ -1,0 +1,42 @@
+"""Where text goes on this machine: on a runner of GitHub Actions, with nothing in it that is taken for a command."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import IO, TYPE_CHECKING, Any, cast
+
+from wirecheck.views.words import no_command
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def on_runner() -> bool:
+    """Whether what is printed is read by a runner of GitHub Actions, or by one that acts like it."""
+    return os.environ.get("GITHUB_ACTIONS") == "true"
+
+
+def harmless(text: str) -> str:
+    """The text as it may be printed here."""
+    return no_command(text) if on_runner() else text
+
+
+def stderr_console() -> Console:
+    """The console of progress and errors."""
+    from rich.console import Console
+
+    return Console(file=cast("IO[str]", _Harmless(sys.stderr))) if on_runner() else Console(stderr=True)
+
+
+class _Harmless:
+    """A stream that makes harmless what is written to it."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return self._stream.write(no_command(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
