@@ -21,7 +21,7 @@ from wirecheck.gate_records import GateResult, GateRow
 from wirecheck.gate_shelf import Shelf
 from wirecheck.views import gate as view
 
-OPTIONS = {"json": None, "report": None, "offline": True, "fresh": False, "locked": False}
+OPTIONS = {"json": None, "report": None, "offline": True, "fresh": False, "locked": False, "prove_offline": False}
 
 
 @pytest.fixture

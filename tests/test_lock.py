@@ -23,7 +23,7 @@ from wirecheck.gate_records import GateResult
 from wirecheck.lock import part_of
 from wirecheck.lock_records import Lock, LockCheck, LockedFile
 
-GATE = {"json": None, "report": None, "offline": True, "fresh": False, "locked": True}
+GATE = {"json": None, "report": None, "offline": True, "fresh": False, "locked": True, "prove_offline": False}
 LOCK = {"gate": False, "json": None, "offline": True}
 
 

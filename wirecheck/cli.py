@@ -82,6 +82,9 @@ def gate(
     offline: Annotated[bool, typer.Option("--offline", help="Use the cache only.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Run everything, whatever an earlier gate found.")] = False,
     locked: Annotated[bool, typer.Option("--locked", help="Refuse what is not as in the lock beside FILE.")] = False,
+    prove_offline: Annotated[
+        bool, typer.Option("--prove-offline", help="Load everything once more where sockets are refused.")
+    ] = False,
     print_env: Annotated[
         bool, typer.Option("--print-env", help="Run nothing: print the variables to run the locked job under.")
     ] = False,
@@ -99,7 +102,7 @@ def gate(
     from wirecheck.cli_gate import gate_command
 
     options = {"json": json, "report": report, "baseline": baseline, "offline": offline, "fresh": fresh}
-    options["locked"] = locked
+    options |= {"locked": locked, "prove_offline": prove_offline}
     raise typer.Exit(gate_command(file, options))
 
 

@@ -31,6 +31,8 @@ from wirecheck.views.console import LiveProgress
 from wirecheck.views.whereabouts import Whereabouts
 from wirecheck.views.words import visible
 
+FLAGS = ("offline", "locked", "prove_offline")
+"""Options that the command in a result repeats."""
 COLOUR = {"compatible": "green", "incompatible": "bold red", "could-not-check": "red", "unproven": "yellow"}
 
 
@@ -40,9 +42,10 @@ def gate_command(file: Path, options: Mapping[str, Any]) -> int:
     faces = [face(path) for path in reports]
     baseline: Path | None = options.get("baseline")
     then = None if baseline is None else read_gate_result(baseline)
-    words = ["wirecheck", "gate", str(file)] + [f"--{name}" for name in ("offline", "locked") if options[name]]
+    words = ["wirecheck", "gate", str(file)] + [f"--{name.replace('_', '-')}" for name in FLAGS if options[name]]
     lock = lock_of(file) if options["locked"] else None
-    rules, read = read_rules(file, shlex.join(words), offline=options["offline"], lock=lock)
+    proof = options["prove_offline"]
+    rules, read = read_rules(file, shlex.join(words), offline=options["offline"], lock=lock, prove_offline=proof)
     where = Whereabouts(path_in_repository(file), line_finder(file))
     target = Path(options["json"]) if options["json"] not in (None, "-") else None
     with GateProgress(stderr_console()) as watch:

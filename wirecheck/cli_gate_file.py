@@ -69,6 +69,8 @@ class GateTable(_Table):
     """`wirecheck fetch` downloads no more."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     trust_remote_code: bool = False
+    prove_offline: bool = False
+    """Everything is loaded once more in a process whose sockets are refused; requires `executed`."""
     accepted: list[AcceptedTable] = []
 
 
@@ -114,7 +116,9 @@ def read_file(path: Path) -> tuple[GateFile, _Pointer]:
     return file, at
 
 
-def read_rules(path: Path, command: str, *, offline: bool, lock: Lock | None = None) -> tuple[Rules, Readers]:
+def read_rules(
+    path: Path, command: str, *, offline: bool, lock: Lock | None = None, prove_offline: bool = False
+) -> tuple[Rules, Readers]:
     """The rules of the file, and what reads each model: with a lock, at its commit. Raises UsageError."""
     file, at = read_file(path)
     gate = file.gate
@@ -126,6 +130,8 @@ def read_rules(path: Path, command: str, *, offline: bool, lock: Lock | None = N
         trust_remote_code=gate.trust_remote_code,
         device=gate.device,
     )
+    if gate.prove_offline or prove_offline:
+        policy = policy.also_offline
     try:
         known_wire(file.wire)
     except UsageError as error:
@@ -301,6 +307,7 @@ require = "simulated"        # the rung every verdict must stand on: declared, i
 strict = false               # true: a warning refuses, too
 # gpus = ["A100-80GB"]       # GPUs the step must fit on, each of them; "H100-80GBx2" for two
 # minutes = 30               # no pair is begun later than that
+# prove_offline = true       # load everything once more, at depth executed, where sockets are refused
 # gigabytes = 100            # wirecheck fetch downloads no more
 
 # A finding you take upon yourselves, until a day. It is reported when it has expired, and when nothing needs it.

@@ -79,6 +79,9 @@ SHARED: dict[str, tuple[Any, Any]] = {
     "grad_checkpointing": _option(bool, "The models recompute in backward.", False, "--grad-checkpointing"),
     "gpu": _option(list[str] | None, "GPU the step must fit on; auto: this machine's. Repeatable.", metavar="NAME[xN]"),
     "strict": _option(bool, "A warning counts as a block.", False, "--strict"),
+    "prove_offline": _option(
+        bool, "Load everything once more where sockets are refused; requires executed.", False, "--prove-offline"
+    ),
     "trust_remote_code": _option(bool, "Let code of the model's repository run.", False, "--trust-remote-code"),
     "device": _option(str | None, "Where real weights run: cpu, cuda, mps.", metavar="DEVICE", show_default="auto"),
     "offline": _option(bool, "Use the cache only.", False, "--offline"),

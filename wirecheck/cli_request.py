@@ -39,6 +39,7 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "--gpu": ("policy", "gpus"),
     "--strict": ("policy", "strict"),
     "--trust-remote-code": ("policy", "trust_remote_code"),
+    "--prove-offline": ("policy", "prove_offline"),
     "--device": ("policy", "device"),
 }
 """Where each option's value goes: one table for parsing, overriding and printing the command again."""
@@ -93,6 +94,8 @@ def request(verb: str, models: Sequence[str], options: Mapping[str, Any], *, see
             )
     for gpu in settings.policy.gpus:
         find(gpu.name)
+    if settings.policy.prove_offline:
+        settings = settings.model_copy(update={"policy": settings.policy.also_offline})
     words = ["wirecheck", verb, *models, *_words(options)]
     words += ["--seed", str(seed)] if seed else []
     words += ["--config", str(config)] if config else []

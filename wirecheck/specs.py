@@ -125,6 +125,9 @@ class Acceptance(Record):
     until: date
 
 
+_RUNGS = ("required", "depth")
+
+
 class Policy(Record):
     """What this run asks for before it says compatible."""
 
@@ -142,6 +145,8 @@ class Policy(Record):
     fixed_revisions: bool = False
     """A model that is named by a branch or a tag, which can move, is warned of."""
     locked: tuple[LockedSide, ...] = ()
+    prove_offline: bool = False
+    """Everything is loaded once more in a process whose sockets are refused; see `also_offline`."""
     versions: tuple[tuple[str, str], ...] = ()
     """Package (or `python`) and the version it was locked with."""
     accepted: tuple[Acceptance, ...] = ()
@@ -154,3 +159,9 @@ class Policy(Record):
     """How long one probe of the user's own wire may take."""
     source_bytes: PositiveInt | None = None
     """The longest source the user has: a wire that does not read so far is warned of."""
+
+    @property
+    def also_offline(self) -> Policy:
+        """The policy, asking for that proof, too: real weights have to run, else it is no proof and nothing holds."""
+        rungs = {name: max(getattr(self, name), Level.EXECUTED, key=lambda one: one.rank) for name in _RUNGS}
+        return self.model_copy(update={"prove_offline": True, **rungs})

@@ -12,6 +12,7 @@ from wirecheck.probes.meaning import MEANING
 from wirecheck.probes.measured import EMBEDS_DEVICE, STEP_DEVICE
 from wirecheck.probes.memory import MEMORY_FORMULA, MEMORY_FORMULA_MODEL
 from wirecheck.probes.memory_trace import MEMORY, MEMORY_MODEL
+from wirecheck.probes.offline import OFFLINE
 from wirecheck.probes.pairing import PAIRING
 from wirecheck.probes.skeleton import SKELETON
 from wirecheck.probes.template import TEMPLATE
@@ -34,6 +35,7 @@ MODEL_PROBES: tuple[Probe, ...] = (
     VALUES,
     EMBEDS_WEIGHTS,
     MEANING,
+    OFFLINE,
     EMBEDS_DEVICE,
     EXPECTATIONS,
 )
