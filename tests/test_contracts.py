@@ -29,6 +29,7 @@ FLOORS = {
         "architecture_records",
         "frontier_records",
         "gate_records",
+        "machine_records",
         "whole_file",
         "errors",
         "codes",
@@ -64,7 +65,7 @@ FLOORS = {
     ),
     2: ("probe", "probes", "probes.*", "verdict"),
     3: ("runner", "architectures", "architecture_study", "fit", "fit_*", "gate", "gate_shelf"),
-    4: ("cli", "cli_*", "doctor"),
+    4: ("cli", "cli_*", "doctor", "doctor_*"),
 }
 """Imports go down, or stay on the floor. Views stand beside the floors: they import the records and one another."""
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Literal
@@ -87,7 +88,7 @@ _TABLES: Mapping[tuple[str, ...], type[BaseModel]] = {
 }
 
 
-def read_rules(path: Path, command: str, *, offline: bool) -> tuple[Rules, dict[str, Callable[[], Snapshot]]]:
+def read_rules(path: Path, command: str, *, offline: bool) -> tuple[Rules, dict[str, Reader]]:
     """The rules of the file, and what reads each model. Raises UsageError with the line and what is expected there."""
     try:
         text = path.read_text(encoding="utf-8")
@@ -128,15 +129,29 @@ def read_rules(path: Path, command: str, *, offline: bool) -> tuple[Rules, dict[
     return rules, {name: _reader(model, path.parent, offline=offline) for name, model in file.models.items()}
 
 
-def _reader(model: ModelTable, beside: Path, *, offline: bool) -> Callable[[], Snapshot]:
+@dataclass(frozen=True)
+class Reader:
+    """What reads one model of the file, when it is called. Raises CouldNotCheck's children, UsageError."""
+
+    text: str
+    """The model, as a user would type it."""
+    offline: bool
+
+    def __call__(self) -> Snapshot:
+        """The model's files."""
+        return take(parse_ref(self.text), offline=self.offline)
+
+
+def _reader(model: ModelTable, beside: Path, *, offline: bool) -> Reader:
     """Folders and files are looked for beside the file, wherever the gate is run."""
     text = model.id
     spelt_as_path = text.startswith(("./", "../")) or text.lower().endswith(".gguf") or text in (".", "..")
     if spelt_as_path:
-        text = str(beside / text)
+        path = beside / text
+        text = str(path) if path.is_absolute() else f"./{path}"  # still spelt as a path: no folder is no hub id
     if model.revision is not None:
         text = f"{text}@{model.revision}"
-    return lambda: take(parse_ref(text), offline=offline)
+    return Reader(text, offline)
 
 
 # --- what pydantic does not know ---------------------------------------------------------------------------------
