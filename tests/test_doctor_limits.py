@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from huggingface_hub import constants
 
 from tests.looks import one, tool
 from wirecheck import doctor_disk, doctor_limits, doctor_slurm
@@ -109,8 +110,21 @@ def test_a_folder_that_refuses_a_file_is_not_sound(tmp_path, monkeypatch):
     assert (found.sound, "Read-only" in found.seen) == (False, True)
 
 
-def test_more_than_the_disk_has_free_is_not_sound(tmp_path):
-    assert not one(doctor_disk._folder("cache", tmp_path, "mend", 2**60), "cache: room").sound
+def test_more_than_the_disk_has_free_is_not_sound_and_not_reserved(tmp_path, monkeypatch):
+    monkeypatch.setattr(doctor_disk, "reserved", None)
+    found = one(doctor_disk._folder("cache", tmp_path, "mend", 2**60), "cache: room")
+    assert (found.sound, found.seen.endswith("GiB asked for")) == (False, True)
+
+
+def test_the_hubs_cache_is_to_be_writable_unless_offline(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "file" / "hub"))
+    (found,) = doctor_disk.hub_cache(None, offline=False)
+    assert (found.sound, "HF_HOME" in found.mend) == (False, True)
+    (found,) = doctor_disk.hub_cache(None, offline=True)
+    assert (found.sound, "nothing is written" in found.seen) == (True, True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    assert "64 MiB asked for" in one(doctor_disk.hub_cache(64 << 20, offline=False), "hub cache: room").seen
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from huggingface_hub import constants
 
 from tests.hubserver import COMMIT, Fault, Hub, serving
 from tests.looks import one
-from wirecheck import doctor, doctor_hub, doctor_models, doctor_needs, snapshot_hub_access
+from wirecheck import doctor, doctor_hub, doctor_models, doctor_needs, doctor_torch, snapshot_hub_access
 from wirecheck.cli_gate_file import Reader, read_rules
 from wirecheck.demo import demo_folders
 from wirecheck.machine_records import MachineReport, good
@@ -306,7 +306,14 @@ def test_a_quantizer_that_refuses_says_what_it_lacks(llama, declared, mend):
     assert (found.sound, found.mend) == (False, mend)
 
 
-def test_a_command_to_paste_is_quoted(monkeypatch):
+def test_a_quantizer_that_wants_a_gpu_sends_to_a_machine_that_has_one(llama):
+    if doctor_torch.ask_torch(os.environ).kind is not None:
+        pytest.skip("an accelerator is here")
+    found = one(looked(changed(llama, quantization_config={"quant_method": "spqr"})), "m: quantization")
+    assert (found.sound, found.mend.startswith("ask again where the model is to run")) == (False, True)
+
+
+def test_a_command_to_paste_is_quoted():
     answer = accepts({"quant_method": "compressed-tensors", "config_groups": {}})
     if answer.refusal is None:
         pytest.skip("compressed-tensors is installed")
