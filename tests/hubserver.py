@@ -70,6 +70,10 @@ class Hub:
     """(host and port, Authorization) of every request that carried one."""
     requests: list[tuple[str, str, str]] = field(default_factory=list)
     """(method, path, Range) of every request but the client's agent list."""
+    gated: bool | str | None = None
+    """What the listing says of terms; None: nothing."""
+    date: str | None = None
+    """The `Date` of every answer; None: the right one."""
     url: str = ""
     cdn: str = ""
 
@@ -91,7 +95,8 @@ class Hub:
                 digest = hashlib.sha256(content).hexdigest()
                 entry["lfs"] = {"size": len(content), "sha256": digest, "pointerSize": 130}
             siblings.append(entry | self.listed.get(name, {}))
-        return {"id": "org/name", "modelId": "org/name", "sha": commit, "siblings": siblings}
+        terms = {} if self.gated is None else {"gated": self.gated}
+        return {"id": "org/name", "modelId": "org/name", "sha": commit, "siblings": siblings, **terms}
 
     def take_fault(self, name: str) -> Fault:
         """The fault that strikes now, counted down; a faultless one where none does."""
@@ -110,7 +115,10 @@ class _Handler(BaseHTTPRequestHandler):
         """Says nothing."""
 
     def do_HEAD(self) -> None:
-        self._answer()
+        if self.path == "/":
+            self._front_page()
+        else:
+            self._answer()
 
     def do_GET(self) -> None:
         self._answer()
@@ -142,11 +150,25 @@ class _Handler(BaseHTTPRequestHandler):
     def _api(self, parts: list[str]) -> None:
         if parts[:2] != ["org", "name"]:
             return self._send(404, {"X-Error-Code": "RepoNotFound"}, b"")
+        if parts[2:] == ["auth-check"]:
+            return self._auth_check()
         asked = "/".join(parts[3:]) or "main"
         if asked not in (self.hub.commit, "main", "v1", *self.hub.history) or asked in self.hub.lost:
             return self._send(404, {"X-Error-Code": "RevisionNotFound"}, b"")
         listing = json.dumps(self.hub.listing(asked)).encode()
         return self._body("list", 200, {"Content-Type": "application/json"}, listing)
+
+    def _auth_check(self) -> None:
+        """Whether the account may read the repository: yes, but for the fault `auth-check`."""
+        self._body("auth-check", 200, {}, b"")
+
+    def _front_page(self) -> None:
+        self.hub.requests.append((self.command, self.path, ""))
+        self._body("front page", 200, {}, b"")
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        """What `send_response` writes as `Date`."""
+        return super().date_time_string(timestamp) if self.hub.date is None else self.hub.date
 
     def _file(self, revision: str, name: str) -> None:
         commit, files = self.hub.at(revision)

@@ -33,6 +33,7 @@ FLOORS = {
         "difference_records",
         "gate_troubles",
         "baseline",
+        "machine_records",
         "whole_file",
         "errors",
         "codes",
@@ -69,7 +70,7 @@ FLOORS = {
     ),
     2: ("probe", "probes", "probes.*", "verdict", "difference", "difference_changes", "difference_grounds"),
     3: ("runner", "architectures", "architecture_study", "fit", "fit_*", "gate", "gate_shelf", "lock"),
-    4: ("cli", "cli_*", "doctor"),
+    4: ("cli", "cli_*", "doctor", "doctor_*"),
 }
 """Imports go down, or stay on the floor. Views stand beside the floors: they import the records and one another."""
 

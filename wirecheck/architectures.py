@@ -34,7 +34,7 @@ OPTIONAL = (
     *("scipy", "timm", "torchvision", "triton"),
 )
 """Packages that change which code a class runs, where they are installed."""
-SOURCES, NOT_OF_A_ROW = ("*.py", "codes/*.py", "probes/*.py"), ("cli*.py", "doctor.py", "demo.py", "verdict.py")
+SOURCES, NOT_OF_A_ROW = ("*.py", "codes/*.py", "probes/*.py"), ("cli*.py", "doctor*.py", "demo.py", "verdict.py")
 """What of wirecheck a row may depend on."""
 _PACKAGE = Path(__file__).parent
 

@@ -239,13 +239,23 @@ def schema(
 
 
 @app.command()
-def doctor() -> None:
-    """Look at this machine: versions, memory, accelerator, cache, access to the hub."""
-    from wirecheck.cli_texts import doctor_lines
+def doctor(
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            help="A wirecheck.toml whose models are looked at, too.", show_default="wirecheck.toml, if there"
+        ),
+    ] = None,
+    json: Json = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Ask the hub nothing; use the cache only.")] = False,
+) -> None:
+    """Look at this machine: packages, torch, GPU, limits, caches, the hub and access to it, Slurm, the file's models.
 
-    lines, sound = doctor_lines()
-    typer.echo("\n".join(lines))
-    raise typer.Exit(0 if sound else 4)
+    A line for each check, with what mends it. Exits 0 when everything is sound, 4 when something is not.
+    """
+    from wirecheck.cli_doctor import doctor_command
+
+    raise typer.Exit(doctor_command(file, {"json": json, "offline": offline}))
 
 
 def main() -> None:

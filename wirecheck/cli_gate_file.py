@@ -6,8 +6,8 @@ import difflib
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -93,10 +93,6 @@ _TABLES: Mapping[tuple[str, ...], type[BaseModel]] = {
 }
 
 
-Readers = dict[str, Callable[[], Snapshot]]
-"""Model's name -> what reads it."""
-
-
 def read_file(path: Path) -> tuple[GateFile, _Pointer]:
     """The file, and where things stand in it. Raises UsageError with the line and what is expected there."""
     try:
@@ -149,14 +145,27 @@ def read_rules(
     return rules, readers(file, path.parent, offline=offline, lock=lock)
 
 
+@dataclass(frozen=True)
+class Reader:
+    """What reads one model of the file, when it is called. Raises CouldNotCheck's children, UsageError."""
+
+    text: str
+    """The model, as a user would type it."""
+    offline: bool
+
+    def __call__(self) -> Snapshot:
+        """The model's files."""
+        return take(parse_ref(self.text), offline=self.offline)
+
+
+Readers = dict[str, Reader]
+"""Model's name -> what reads it."""
+
+
 def readers(file: GateFile, beside: Path, *, offline: bool, lock: Lock | None = None) -> Readers:
     """What reads each model: at the revision that the file names, or with a lock at its commit."""
     refs = {name: ref_of(model, beside, lock.model(name) if lock else None) for name, model in file.models.items()}
-    return {name: partial(_take, text, offline=offline) for name, text in refs.items()}
-
-
-def _take(text: str, *, offline: bool) -> Snapshot:
-    return take(parse_ref(text), offline=offline)
+    return {name: Reader(text, offline) for name, text in refs.items()}
 
 
 def ref_of(model: ModelTable, beside: Path, locked: LockedModel | None) -> str:
@@ -164,7 +173,8 @@ def ref_of(model: ModelTable, beside: Path, locked: LockedModel | None) -> str:
     text = model.id
     spelt_as_path = text.startswith(("./", "../")) or text.lower().endswith(".gguf") or text in (".", "..")
     if spelt_as_path:
-        text = str(beside / text)
+        path = beside / text
+        text = str(path) if path.is_absolute() else f"./{path}"  # still spelt as a path: no folder is no hub id
     if locked is not None and locked.kind == "hub":
         return f"{text.partition('@')[0]}@{locked.commit}"
     return text if model.revision is None else f"{text}@{model.revision}"

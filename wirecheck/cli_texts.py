@@ -1,4 +1,4 @@
-"""Commands that only say something: one code explained, the schema, the state of this machine."""
+"""Commands that only say something: one code explained, the schema."""
 
 from __future__ import annotations
 
@@ -83,17 +83,3 @@ def schema_of(what: str) -> str:
 
 def _schema(record: type[BaseModel], mode: Literal["serialization", "validation"]) -> str:
     return json.dumps(record.model_json_schema(mode=mode), indent=2, sort_keys=True) + "\n"
-
-
-def doctor_lines() -> tuple[list[str], bool]:
-    """One line per check of this machine, and whether all that is needed is there."""
-    from wirecheck.doctor import examine
-
-    checks = examine()
-    width = max(len(check.name) for check in checks)
-    lines = [
-        f"{'ok  ' if check.sound else 'MEND'}  {check.name:<{width}}  {check.seen}"
-        + (f"  -> {check.mend}" if check.mend and not check.sound else "")
-        for check in checks
-    ]
-    return lines, all(check.sound for check in checks)

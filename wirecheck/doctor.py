@@ -1,87 +1,70 @@
-"""This machine, as far as a check needs it: versions, memory, accelerator, cache, access to the hub. No network."""
+"""This machine, as far as a check needs it, and the models of a wirecheck.toml on it: every look, in reading order.
+
+A look that raises becomes a line that is not sound, with the error; it never ends the rest. Nothing here imports torch,
+which is asked in a process of its own.
+"""
 
 from __future__ import annotations
 
-import shutil
-import sys
-import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
-from importlib import metadata
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
-NEEDED = ("torch", "transformers", "tokenizers", "safetensors", "huggingface_hub", "gguf")
+from wirecheck import doctor_disk, doctor_hub, doctor_limits, doctor_models, doctor_packages, doctor_slurm, doctor_torch
+from wirecheck.cli_gate_file import Reader
+from wirecheck.errors import WirecheckError
+from wirecheck.machine_records import MachineCheck, MachineReport, bad
 
-
-@dataclass(frozen=True)
-class MachineCheck:
-    """One thing looked at, what was seen, and the command that mends it where it is not sound."""
-
-    name: str
-    sound: bool
-    seen: str
-    mend: str | None = None
+Look = Callable[[], Iterator[MachineCheck]]
 
 
-def examine() -> tuple[MachineCheck, ...]:
-    """Every check, in reading order."""
-    return tuple(_checks())
+def examine(
+    listed: Mapping[str, Reader] | None = None, *, trust_remote_code: bool = False, offline: bool = False
+) -> MachineReport:
+    """Every check of this machine, and of those models by the names that the file gives them."""
+    offline = offline or _told_to_be_offline()
+    taken = {name: doctor_models.taken(reader) for name, reader in (listed or {}).items()}
+    needed_bytes = doctor_models.bytes_to_fetch(taken.values())
+    looks: list[tuple[str, Look]] = [
+        ("python", doctor_packages.python),
+        ("packages", doctor_packages.packages),
+        ("torch", doctor_torch.torch_and_accelerator),
+        ("memory", doctor_limits.memory),
+        ("cpu", doctor_limits.cpus),
+        ("hub cache", partial(doctor_disk.hub_cache, needed_bytes, offline=offline)),
+        ("wirecheck cache", doctor_disk.own_cache),
+        ("hub access", partial(doctor_hub.token, offline=offline)),
+        ("hub", partial(doctor_hub.reach_and_clock, offline=offline)),
+        ("slurm", doctor_slurm.slurm),
+    ]
+    for name, reader in (listed or {}).items():
+        looks.append((name, partial(doctor_models.look, name, taken[name], trust_remote_code=trust_remote_code)))
+        looks.append((f"{name}: access", partial(doctor_hub.access, name, reader.text, offline=offline)))
+    return MachineReport.of(_withholding_token(check) for name, look in looks for check in _guarded(name, look))
 
 
-def _checks() -> Iterator[MachineCheck]:
-    version = sys.version.split()[0]
-    yield MachineCheck("python", sys.version_info >= (3, 11), version, "install Python 3.11 or newer")
-    for package in NEEDED:
-        yield _package(package)
-    yield _memory()
-    yield _accelerator()
-    yield _cache()
-    yield _hub_access()
-
-
-def _package(name: str) -> MachineCheck:
+def _guarded(name: str, look: Look) -> Iterator[MachineCheck]:
     try:
-        return MachineCheck(name, True, metadata.version(name))
-    except metadata.PackageNotFoundError:
-        return MachineCheck(name, False, "not installed", f"pip install {name}")
+        yield from look()
+    except WirecheckError as error:
+        yield bad(name, error.message, error.next_step or "see `wirecheck doctor --help`")
+    except Exception as error:  # noqa: BLE001 - a broken machine may raise anything: it is the finding
+        words = (str(error).strip().splitlines() or ["no message"])[0]
+        yield bad(name, f"could not be looked at: {type(error).__name__}: {words}", "mend that, then ask again")
 
 
-def _memory() -> MachineCheck:
-    import psutil
-
-    seen = psutil.virtual_memory()
-    return MachineCheck("memory", True, f"{seen.available / 2**30:.1f} GiB free of {seen.total / 2**30:.1f} GiB")
-
-
-def _accelerator() -> MachineCheck:
+def _told_to_be_offline() -> bool:
     try:
-        import torch
-    except ImportError as error:
-        return MachineCheck(
-            "accelerator", False, f"torch does not load: {error}", "pip install --force-reinstall torch"
-        )
-    if torch.cuda.is_available():
-        return MachineCheck("accelerator", True, f"{torch.cuda.get_device_name(0)} x{torch.cuda.device_count()}")
-    return MachineCheck("accelerator", True, "none: checks run on the CPU, nothing is measured")
+        from wirecheck.snapshot_hub import is_offline
+    except ImportError:  # told by the packages' own line
+        return False
+    return is_offline()
 
 
-def _cache() -> MachineCheck:
-    from wirecheck.snapshot_hub import hub_cache
-
-    folder = hub_cache()
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
-    free = shutil.disk_usage(existing).free
+def _withholding_token(check: MachineCheck) -> MachineCheck:
+    """The same check, whatever text came from outside: the token is in none of it."""
     try:
-        with tempfile.TemporaryFile(dir=existing):
-            pass
-    except OSError as error:
-        return MachineCheck("hub cache", False, f"{folder}: {error.strerror}", "set HF_HOME to a folder you can write")
-    sound = free > 2 * 2**30
-    return MachineCheck("hub cache", sound, f"{folder}: {free / 2**30:.1f} GiB free", "set HF_HOME to a larger disk")
-
-
-def _hub_access() -> MachineCheck:
-    from wirecheck.snapshot_hub import is_offline, token_present
-
-    if is_offline():
-        return MachineCheck("hub access", True, "offline (HF_HUB_OFFLINE is set)")
-    return MachineCheck("hub access", True, "a token is set" if token_present() else "no token: gated models refuse")
+        from wirecheck.snapshot_hub_access import without_token
+    except ImportError:
+        return check
+    told = {name: without_token(value) if isinstance(value, str) else value for name, value in check}
+    return MachineCheck.model_validate(told)

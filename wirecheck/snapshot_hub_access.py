@@ -1,0 +1,91 @@
+"""Who may read what on the hub, and the hub's clock: asked per repository; the token's value leaves no function."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import huggingface_hub
+from huggingface_hub import HfApi, constants, get_session, hf_raise_for_status
+
+from wirecheck.snapshot_hub import TIMEOUT_S
+from wirecheck.snapshot_hub_calls import ask
+
+T = TypeVar("T")
+
+DEADLINE_S = 30.0
+_PROXY_ASKS = 407
+_SERVER_FAILS = 500
+HIDDEN, SHORTEST = "(the token)", 8
+"""What stands for a token, and the length below which it is none: `HF_TOKEN=a` would take every `a` out of a text."""
+
+
+@dataclass(frozen=True)
+class HubClock:
+    """One answer of the hub."""
+
+    status: int
+    ahead_s: float | None
+    """Seconds that this machine's clock is ahead of the hub's; None where the answer tells no time."""
+
+
+def endpoint() -> str:
+    """The hub that huggingface_hub asks, without a password that its address may hold."""
+    parts = urlsplit(constants.ENDPOINT.rstrip("/"))
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def clock() -> HubClock:
+    """Ask the hub for its front page's head. Raises HubUnreachable and other children of CouldNotCheck."""
+
+    def call() -> HubClock:
+        before = time.time()
+        answer = get_session().head(f"{constants.ENDPOINT.rstrip('/')}/", timeout=TIMEOUT_S, follow_redirects=False)
+        middle = (before + time.time()) / 2
+        if answer.status_code >= _SERVER_FAILS or answer.status_code == _PROXY_ASKS:
+            hf_raise_for_status(answer)
+        return HubClock(answer.status_code, _ahead(answer.headers.get("Date"), answer.headers.get("Age"), middle))
+
+    return ask(call, repo=endpoint(), what="its front page", deadline_s=DEADLINE_S, page=endpoint())
+
+
+def _ahead(date: str | None, age: str | None, now: float) -> float | None:
+    """`Date` has whole seconds; a cache in between tells by `Age` how old its copy is."""
+    try:
+        told = parsedate_to_datetime(date or "")
+    except ValueError:
+        return None
+    told = told if told.tzinfo else told.replace(tzinfo=UTC)
+    return now - (told.timestamp() + (int(age) if age is not None and age.isdigit() else 0))
+
+
+def require_access(repository: str) -> None:
+    """Return where the hub says that this account may read the repository. Raises CouldNotCheck's children."""
+    _ask(lambda: HfApi(endpoint=constants.ENDPOINT).auth_check(repository), repository, "access to it")
+
+
+def gating(repository: str) -> str | None:
+    """`auto` or `manual` where terms must be accepted, `no` where not, None where the hub does not tell.
+
+    Raises CouldNotCheck's children.
+    """
+    api = HfApi(endpoint=constants.ENDPOINT)
+    info = _ask(
+        lambda: api.model_info(repository, expand=["gated"], timeout=TIMEOUT_S), repository, "whether it is gated"
+    )
+    return None if info.gated is None else str(info.gated) if info.gated else "no"
+
+
+def _ask(call: Callable[[], T], repository: str, what: str) -> T:
+    return ask(call, repo=repository, what=what, deadline_s=DEADLINE_S, page=f"{endpoint()}/{repository}")
+
+
+def without_token(text: str) -> str:
+    """The text, with the token that huggingface_hub would send taken out of it."""
+    token = huggingface_hub.get_token()
+    return text.replace(token, HIDDEN) if token and len(token) >= SHORTEST else text
