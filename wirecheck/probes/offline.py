@@ -45,7 +45,7 @@ def _judged(bench: ModelBench, found: Reload, helped: Reload | None, *, variable
     last = helped or found
     evidence = (*_seen(found, variable), *(_seen(helped, True) if helped else ()))
     if last.failed:
-        if not last.asked and helped is None and not found.asked and _fails_anyway(bench):
+        if not last.asked and not found.asked and _fails_anyway(bench):
             raise CannotRun(f"{last.failed[0][0]} does not load, with a network or without: {last.failed[0][1]}")
         part, why = last.failed[0]
         claim = f"{part} does not load where sockets are refused: {why}"
