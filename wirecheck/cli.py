@@ -125,7 +125,11 @@ def fetch(
 @app.command()
 def lock(
     file: Annotated[Path, typer.Argument(help="What must hold.", show_default=True)] = Path("wirecheck.toml"),
+    *,
     check: Annotated[bool, typer.Option("--check", help="Write nothing: say what has moved since.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Write nothing, read no model: say whether the lock is of that file.")
+    ] = False,
     gate: Annotated[bool, typer.Option("--gate/--no-gate", help="Whether the gate is run on what is locked.")] = True,
     json: Annotated[
         str | None, typer.Option(metavar="PATH|-", help="With --check: write what moved as JSON; - is stdout.")
@@ -135,9 +139,13 @@ def lock(
     """Pin what the models of a wirecheck.toml are, to the byte, and the versions of the packages: wirecheck.lock.
 
     Exits 0 when the lock is written, whatever the gate says of it. With --check: 0 where nothing has moved that
-    matters, 3 where something has, 4 where a model could not be read.
+    matters, 3 where something has, 4 where a model could not be read. With --verify: 0 where the lock is of the models
+    that the file names, 2 where not.
     """
-    from wirecheck.cli_lock import check_command, lock_command
+    from wirecheck.cli_lock import check_command, lock_command, verify_command
+
+    if verify:
+        raise typer.Exit(verify_command(file))
 
     options = {"gate": gate, "json": json, "offline": offline}
     raise typer.Exit(check_command(file, options) if check else lock_command(file, options))

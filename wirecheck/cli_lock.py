@@ -182,6 +182,13 @@ def _lines(model: LockedModelNow) -> Iterator[tuple[str, str]]:
         yield f"  {one.part}: {one.file} {one.how}: {one.what}{bearing}", "yellow" if one.matters else ""
 
 
+def verify_command(file: Path) -> int:
+    """0 where the lock is of the models that the file names. Raises UsageError where not."""
+    lock = lock_of(file)
+    say(f"{lock_path(file)}: of the {plural(len(lock.models), 'model')} that {file} names\n")
+    return 0
+
+
 # --- gate --print-env --------------------------------------------------------------------------------------------
 
 
