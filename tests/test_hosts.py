@@ -108,6 +108,11 @@ def test_the_action_passes_words_on_and_nothing_else_to_the_shell(place):
     assert not (place / "stolen").exists()
 
 
+def test_the_action_is_of_githubs_form(action_validator):
+    assert [error.message for error in action_validator.iter_errors(ACTION)] == []
+    assert [*action_validator.iter_errors(ACTION | {"runs": {"using": "composite"}})]
+
+
 def test_the_script_holds_no_expression():
     """An input that is pasted into a script is a way in."""
     assert not [step["name"] for step in ACTION["runs"]["steps"] if "${{" in step["run"]]
