@@ -56,9 +56,10 @@ class Settings(BaseModel):
 
 
 def read_config(path: Path) -> dict[str, dict[str, Any]]:
-    """The tables of a wirecheck.toml. Raises UsageError with the file and what is wrong."""
+    """The tables of a wirecheck.toml, without those that only a gate reads. Raises UsageError with what is wrong."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        return {name: table for name, table in tables.items() if name not in ("models", "gate")}
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}", next_step="name a file that exists") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

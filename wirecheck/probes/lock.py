@@ -14,6 +14,12 @@ from wirecheck.snapshot_folder import is_metadata
 
 _COMMIT = re.compile(r"^[0-9a-f]{40}$")
 _NAMED = 3
+_SHOWN_HEX = 12
+LOCKED_REMEDY = (
+    "Bring back what is locked (`wirecheck fetch --locked`, or your own copy); only when the change is meant, lock it: "
+    "`wirecheck lock`. What moved: `wirecheck lock --check`."
+)
+"""Of WGT13, where a lock pinned the digests."""
 
 
 def read_of(snapshot: Snapshot) -> tuple[str, ...]:
@@ -59,7 +65,13 @@ def _files(bench: ModelBench, side: LockedSide) -> Iterator[Yielded]:
     if snapshot.commit == side.commit:
         yield bench.ok("WGT13", "The commit is the one that is locked.", seen)
     elif not extra:
-        yield bench.found("WGT13", f"{snapshot.commit} is not what is locked, which is {side.commit}.", seen)
+        claim = f"What is read is {_short(snapshot.commit)}, and {_short(side.commit)} is locked."
+        yield bench.found("WGT13", claim, seen, remedy=LOCKED_REMEDY)
+
+
+def _short(commit: str) -> str:
+    prefix, _, digits = commit.rpartition(":")
+    return f"{prefix}:{digits[:_SHOWN_HEX]}" if prefix else digits[:_SHOWN_HEX]
 
 
 def _versions(bench: ModelBench) -> Iterator[Yielded]:

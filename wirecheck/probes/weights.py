@@ -10,6 +10,7 @@ from typing import Any
 
 from wirecheck.errors import CannotRun
 from wirecheck.probe import ModelBench, Probe, Yielded
+from wirecheck.probes.lock import LOCKED_REMEDY
 from wirecheck.safetensors_header import TensorEntry
 from wirecheck.schema import Evidence, Level, Pin, Scalar, Severity
 from wirecheck.snapshot import JsonUnreadable, Snapshot, WeightFile
@@ -161,7 +162,7 @@ def _listed(bench: ModelBench, pin: Pin) -> str | None:
 
 def _digests(bench: ModelBench) -> Iterator[Yielded]:
     """WGT13."""
-    snapshot = bench.snapshot
+    snapshot, remedy = bench.snapshot, LOCKED_REMEDY if bench.policy.locked else None
     for pin, path in _pins(bench):
         listed = _listed(bench, pin) if path is None else None
         if listed is not None:
@@ -169,13 +170,15 @@ def _digests(bench: ModelBench) -> Iterator[Yielded]:
             if listed == pin.sha256:
                 yield bench.ok("WGT13", f"The hub lists {pin.file} with the digest that is pinned.", seen)
             else:
-                yield bench.found("WGT13", f"The hub lists {pin.file} with another digest than is pinned.", seen)
+                yield bench.found(
+                    "WGT13", f"The hub lists {pin.file} with another digest than is pinned.", seen, remedy=remedy
+                )
             continue
         if path is None and pin.file in snapshot.files:
             continue  # the run ends as skipped for these
         if path is None:
             claim = f"{pin.file}, whose digest is pinned, is not there."
-            yield bench.found("WGT13", claim, _seen(snapshot, pin.file, "no file", pin.sha256))
+            yield bench.found("WGT13", claim, _seen(snapshot, pin.file, "no file", pin.sha256), remedy=remedy)
             continue
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
@@ -183,7 +186,7 @@ def _digests(bench: ModelBench) -> Iterator[Yielded]:
         if found == pin.sha256:
             yield bench.ok("WGT13", f"{pin.file} has the digest that is pinned.", seen)
         else:
-            yield bench.found("WGT13", f"{pin.file} has not the digest that is pinned.", seen)
+            yield bench.found("WGT13", f"{pin.file} has not the digest that is pinned.", seen, remedy=remedy)
 
 
 def find_embedding(tensors: dict[str, TensorEntry]) -> TensorEntry | None:

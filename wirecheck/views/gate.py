@@ -118,8 +118,14 @@ def unlike_locked(found: GateResult) -> tuple[str, ...]:
     return tuple(
         f"{row.name}: not what the lock says of it: the file asks otherwise, or this machine answers otherwise"
         for row in found.rows
-        if row.as_locked is False
+        if row.as_locked is False and not _pinned_otherwise(row)
     )
+
+
+def _pinned_otherwise(row: GateRow) -> bool:
+    """Whether other bytes or versions than the locked ones are found, which says enough."""
+    findings = row.result.findings if row.result else ()
+    return any(one.code in ("WGT13", "ENV01") and one.severity is Severity.BLOCK for one in findings)
 
 
 def stale(found: GateResult, one: GateAcceptance) -> str | None:
