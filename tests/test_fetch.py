@@ -15,7 +15,7 @@ from tests.hubserver import COMMIT, Hub, serving
 from tests.test_hub_faults import FILES, SHARDS, wirecheck
 from wirecheck import deadline
 from wirecheck import snapshot_hub_download as module
-from wirecheck.errors import OutputNotWritten
+from wirecheck.errors import CouldNotCheck, OutputNotWritten
 from wirecheck.snapshot_hub import Repository
 from wirecheck.snapshot_hub_download import Wanted, make_room, reserve, verify
 from wirecheck.weight_files import Listed
@@ -163,6 +163,21 @@ def test_blocks_are_reserved_and_the_file_is_not_longer(tmp_path):
     if held.st_blocks == 0:
         pytest.skip("this file system reserves nothing")
     assert (held.st_size, held.st_blocks * 512 >= size) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("listed", "words"),
+    [
+        (Listed("a", 1, None), "without size or digest"),
+        (Listed("a", None, "0" * 64), "without size or digest"),
+        (Listed("a", 1, "../../../" + "0" * 55), "without size or digest"),
+        (Listed("../../../a", 1, "0" * 64), "leads out of"),
+    ],
+)
+def test_what_a_hostile_hub_lists_is_refused(tmp_path, monkeypatch, listed, words):
+    monkeypatch.setattr(module, "repository_of", lambda *_: wanted(tmp_path).repository)
+    with pytest.raises(CouldNotCheck, match=words):
+        module.wanted("org/name", COMMIT, [listed])
 
 
 # --- digests -----------------------------------------------------------------------------------------------------

@@ -6,8 +6,6 @@ back at once.
 
 from __future__ import annotations
 
-import ctypes
-import errno
 import os
 import shutil
 import sys
@@ -17,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from wirecheck.devices import size
+from wirecheck.disk_room import NOT_TOLD, fallocate
 from wirecheck.machine_records import MachineCheck, bad, good
 
 UNKNOWN_BYTES = 2 * 2**30
@@ -114,21 +113,11 @@ def reserved(folder: Path, count: int) -> str:
         code = fallocate(file.fileno(), count)
         with suppress(OSError):
             os.ftruncate(file.fileno(), 0)
-    if code in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EINTR):
+    if code in NOT_TOLD:
         return "quota: not told by this file system"
     if code != 0:
         raise OSError(code, os.strerror(code))
     return "granted when reserved, and given back"
-
-
-def fallocate(file: int, count: int) -> int:
-    """Linux's call: 0, or the error's number. The C library's posix_fallocate would write zeros where this refuses."""
-    library = ctypes.CDLL(None, use_errno=True)
-    call = getattr(library, "fallocate64", None) or getattr(library, "fallocate", None)
-    if call is None:
-        return errno.ENOSYS
-    call.argtypes, call.restype = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64), ctypes.c_int
-    return ctypes.get_errno() if call(file, 0, 0, count) != 0 else 0
 
 
 def _file_system(folder: Path) -> str:

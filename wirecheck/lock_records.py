@@ -8,6 +8,12 @@ from pydantic import Field, NonNegativeInt, model_validator
 
 from wirecheck.record import Level, Outcome, Record
 
+LOCKED_REMEDY = (
+    "Bring back what is locked (`wirecheck fetch --locked`, or your own copy); only when the change is meant, lock it: "
+    "`wirecheck lock`. What moved: `wirecheck lock --check`."
+)
+"""Of WGT13, where a lock pinned the digests."""
+
 
 class LockedFile(Record):
     """One file that is read of a model."""

@@ -4,12 +4,11 @@ taken for whole only when their sha256 is what the hub lists.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import hashlib
 import os
+import re
 import shutil
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,21 +20,20 @@ from huggingface_hub import hf_hub_download, hf_hub_url
 from huggingface_hub.file_download import http_get
 from huggingface_hub.utils import WeakFileLock, build_hf_headers  # type: ignore[attr-defined]  # documented
 
+from wirecheck.disk_room import NOT_TOLD, fallocate
 from wirecheck.errors import CouldNotCheck, HubUnreachable, OutputNotWritten
 from wirecheck.snapshot_hub import TIMEOUT_S, Repository, repository_of
 from wirecheck.snapshot_hub_calls import together
-from wirecheck.weight_files import Listed, is_regular
+from wirecheck.weight_files import Listed, is_regular, leaves
 
 Told = Callable[[int], None]
 """Told how many bytes have come; negative where some are asked for again."""
 
 _SHA256 = 64
+_DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _CHUNK = 4 * 1024 * 1024
 _ROOM_LEFT = 64 * 1024 * 1024
 """Bytes of a disk that are not filled."""
-_KEEP_SIZE = 1
-"""FALLOC_FL_KEEP_SIZE of fallocate(2): blocks are reserved, the file stays as long as it is."""
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
@@ -76,12 +74,17 @@ class Wanted:
 
 
 def wanted(name: str, commit: str, files: Sequence[Listed]) -> tuple[Wanted, ...]:
-    """The files of them that the cache does not hold whole. Raises CouldNotCheck where the hub gives no digest."""
+    """The files of them that the cache does not hold whole. Raises CouldNotCheck where a name or digest is no such."""
     repository = repository_of(name, commit)
     found = tuple(Wanted(repository, commit, one) for one in files)
     for one in found:
-        if one.listed.digest is None or one.listed.size is None:
-            raise CouldNotCheck(f"{name}: the hub lists {one.listed.name} without a digest, so it cannot be verified")
+        if one.listed.size is None or not _DIGEST.fullmatch(one.listed.digest or ""):
+            raise CouldNotCheck(
+                f"{name}: the hub lists {one.listed.name} without size or digest, so it cannot be verified",
+                next_step="see whether HF_ENDPOINT is a hub or a mirror that tells them",
+            )
+        if leaves(one.listed.name, one.repository.folder(commit), one.repository.storage):
+            raise CouldNotCheck(f"{name}: the hub lists {one.listed.name!r}, which leads out of the model's folder")
     return tuple(one for one in found if not (is_regular(one.place) and one.place.stat().st_size == one.size))
 
 
@@ -140,15 +143,9 @@ def reserve(path: Path, size: int) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as file:
-        if sys.platform != "linux" or size == 0:
-            return
-        call = getattr(ctypes.CDLL(None, use_errno=True), "fallocate64", None)
-        if call is None:
-            return
-        call.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
-        if call(file.fileno(), _KEEP_SIZE, 0, size) != 0 and ctypes.get_errno() in _FULL:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))
+        number = fallocate(file.fileno(), size) if size else 0
+    if number not in (0, *NOT_TOLD):
+        raise OSError(number, os.strerror(number))
 
 
 def _release(path: Path) -> None:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from importlib import metadata
 
+from wirecheck.lock_records import LOCKED_REMEDY
 from wirecheck.probe import ModelBench, Probe, Yielded
 from wirecheck.schema import Evidence, Level, LockedSide, Policy, Severity, WireSpec
 from wirecheck.snapshot import Snapshot
@@ -15,11 +16,6 @@ from wirecheck.snapshot_folder import is_metadata
 _COMMIT = re.compile(r"^[0-9a-f]{40}$")
 _NAMED = 3
 _SHOWN_HEX = 12
-LOCKED_REMEDY = (
-    "Bring back what is locked (`wirecheck fetch --locked`, or your own copy); only when the change is meant, lock it: "
-    "`wirecheck lock`. What moved: `wirecheck lock --check`."
-)
-"""Of WGT13, where a lock pinned the digests."""
 
 
 def read_of(snapshot: Snapshot) -> tuple[str, ...]:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from wirecheck.errors import CannotRun
+from wirecheck.lock_records import LOCKED_REMEDY
 from wirecheck.probe import ModelBench, Probe, Yielded
-from wirecheck.probes.lock import LOCKED_REMEDY
 from wirecheck.safetensors_header import TensorEntry
 from wirecheck.schema import Evidence, Level, Pin, Scalar, Severity
 from wirecheck.snapshot import JsonUnreadable, Snapshot, WeightFile
