@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,14 +109,18 @@ def _within(gigabytes: float | None, need: int) -> None:
 
 
 def _plan(models: Sequence[_Model], need: int) -> Iterator[str]:
-    for model in models:
-        if not model.weights:
-            yield visible(f"{model.name}: on this disk")
-            continue
-        yield visible(f"{model.name}: {model.snapshot.ref.name} at {model.snapshot.commit[:12]}, ") + (
-            f"{len(model.lacking)} of {plural(len(model.weights), 'file')} to come"
-        )
+    yield from _each(models, lambda model: f"{len(model.lacking)} of {plural(len(model.weights), 'file')} to come")
     yield f"{decimal(need)} to come; nothing was downloaded"
+
+
+def _each(models: Sequence[_Model], words: Callable[[_Model], str]) -> Iterator[str]:
+    """A line for each model: what it is, and those words of one that comes from the hub."""
+    for model in models:
+        if model.weights:
+            named = visible(f"{model.snapshot.ref.name} at {model.snapshot.commit[:12]}")
+            yield f"{visible(model.name)}: {named}, {words(model)}"
+        else:
+            yield visible(f"{model.name}: on this disk")
 
 
 def _download(files: Sequence[Wanted], console: Console) -> None:
@@ -167,13 +171,7 @@ def _stamp(path: Path, listed: Listed) -> str:
 
 
 def _done(models: Sequence[_Model], need: int, file: Path, *, locked: bool) -> Iterator[str]:
-    for model in models:
-        if not model.weights:
-            yield visible(f"{model.name}: on this disk")
-            continue
-        yield visible(f"{model.name}: {model.snapshot.ref.name} at {model.snapshot.commit[:12]}, ") + (
-            f"{decimal(model.size)}, every digest as the hub lists it"
-        )
+    yield from _each(models, lambda model: f"{decimal(model.size)}, every digest as the hub lists it")
     yield f"{decimal(need)} came" if need else "nothing was lacking"
     name = shlex.quote(str(file))
     yield f"next: wirecheck gate {name} --locked --offline" if locked else f"next: wirecheck lock {name}"
