@@ -14,6 +14,7 @@ from wirecheck.probes.lock import installed, read_of
 from wirecheck.runner import environment
 from wirecheck.schema import LockedSide, PairResult, Pin
 from wirecheck.snapshot import JsonUnreadable, Snapshot
+from wirecheck.weight_files import sha256_of
 
 _SHA256 = 64
 """Hex digits."""
@@ -57,9 +58,7 @@ def _locked_file(snapshot: Snapshot, name: str) -> LockedFile:
         size = path.stat().st_size if path.is_file() else None
         if listed is not None and listed.size is not None and (told or size is None):
             return LockedFile(name=name, size=listed.size, sha256=told, git_sha1=None if told else digest)
-        with path.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        return LockedFile(name=name, size=path.stat().st_size, sha256=sha256, git_sha1=digest or None)
+        return LockedFile(name=name, size=path.stat().st_size, sha256=sha256_of(path), git_sha1=digest or None)
     except OSError as error:
         raise CouldNotCheck(
             f"{snapshot.ref.text}: {name} cannot be locked: {error.strerror}", next_step="wirecheck fetch"

@@ -5,11 +5,13 @@ Pickles are listed and never opened; tensor bytes are never read here.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import stat
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -77,6 +79,18 @@ def is_regular(path: Path) -> bool:
         return stat.S_ISREG(path.stat().st_mode)
     except (OSError, ValueError):
         return False
+
+
+def sha256_of(path: Path) -> str:
+    """The digest of a file's bytes, which one process reads once while size, time and inode stay. Raises OSError."""
+    seen = path.stat()
+    return _sha256(path, (seen.st_size, seen.st_mtime_ns, seen.st_ino, seen.st_dev))
+
+
+@lru_cache(maxsize=4096)
+def _sha256(path: Path, _stamp: tuple[int, ...]) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def leaves(name: str, root: Path, fence: Path) -> bool:

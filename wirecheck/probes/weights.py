@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from wirecheck.probe import ModelBench, Probe, Yielded
 from wirecheck.safetensors_header import TensorEntry
 from wirecheck.schema import Evidence, Level, Pin, Scalar, Severity
 from wirecheck.snapshot import JsonUnreadable, Snapshot, WeightFile
+from wirecheck.weight_files import sha256_of
 from wirecheck.zero_fill import large_tensors, zero_filled
 
 EMBEDDING_SUFFIXES = (
@@ -180,8 +180,7 @@ def _digests(bench: ModelBench) -> Iterator[Yielded]:
             claim = f"{pin.file}, whose digest is pinned, is not there."
             yield bench.found("WGT13", claim, _seen(snapshot, pin.file, "no file", pin.sha256), remedy=remedy)
             continue
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = sha256_of(path)
         seen = _seen(snapshot, pin.file, found, pin.sha256)
         if found == pin.sha256:
             yield bench.ok("WGT13", f"{pin.file} has the digest that is pinned.", seen)
