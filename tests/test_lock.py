@@ -13,7 +13,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from tests.hubserver import COMMIT, Hub, serving
+from tests.hubserver import COMMIT, Hub, blob_sha1, serving
 from tests.test_hub_faults import FILES, SHARDS, wirecheck
 from wirecheck import cli_gate, cli_lock
 from wirecheck.cli_texts import lock_schema
@@ -133,7 +133,7 @@ def test_a_changed_byte_is_wgt13(place, name):
     code, found = gated(place)
     assert code == 1
     assert codes(found) == {("WGT13", "b")}
-    assert any(path.name in line and "not the digest" in line for line in found.rows[0].why)
+    assert any(path.name in line and "another digest" in line for line in found.rows[0].why)
 
 
 def test_a_file_that_the_lock_does_not_know_is_wgt13(place):
@@ -144,6 +144,101 @@ def test_a_file_that_the_lock_does_not_know_is_wgt13(place):
     code, found = gated(place)
     assert (code, codes(found)) == (1, {("WGT13", "a")})
     assert any("the lock has no such file" in line for line in found.rows[0].why)
+
+
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "adapter_config.json", "sentencepiece.bpe.model", "vocab.bpe", "custom/mod.py"]
+)
+def test_whatever_a_loader_could_prefer_is_no_mere_neighbour(place, name):
+    locked(place)
+    (place / "a" / name).parent.mkdir(exist_ok=True)
+    (place / "a" / name).write_bytes(b"{}")
+    code, found = gated(place)
+    assert (code, ("WGT13", "a") in codes(found)) == (1, True)
+
+
+def test_notes_beside_a_model_are_no_part_of_it(place):
+    (place / "a" / "pytorch_model.bin").write_bytes(b"beside the shards from the start")
+    lock = locked(place)
+    assert "pytorch_model.bin" in lock.models[0].beside
+    (place / "a" / "notes.md").write_text("# read on")
+    assert gated(place)[0] == 0
+
+
+def test_a_model_in_no_pair_is_checked_too(place):
+    shutil.copytree(place / "a", place / "c")
+    path = place / "wirecheck.toml"
+    path.write_text(path.read_text().replace("[gate]", '[models.three]\nid = "./c"\n[gate]\npairs = [["one", "two"]]'))
+    locked(place)
+    assert gated(place)[0] == 0
+    (place / "c" / "config.json").write_text((place / "c" / "config.json").read_text() + " ")
+    code, found = gated(place)
+    assert (code, [row.name for row in found.rows]) == (1, ["one + two", "three"])
+
+
+# --- kept answers never stand in for changed bytes ---------------------------------------------------------------
+
+
+def cached(place: Path) -> Path:
+    """Model one as a commit's folder in a hub's cache that has no links."""
+    folder = place / "models--org--one" / "snapshots" / COMMIT
+    shutil.copytree(place / "a", folder)
+    path = place / "wirecheck.toml"
+    path.write_text(path.read_text().replace("./a", f"./{folder.relative_to(place)}"))
+    return folder
+
+
+def test_an_edited_file_of_a_cached_commit(place):
+    folder = cached(place)
+    locked(place, gate=True)
+    assert gated(place)[1].rows[0].kept
+    (folder / "tokenizer_config.json").write_text((folder / "tokenizer_config.json").read_text() + " ")
+    code, found = gated(place)
+    assert (code, found.rows[0].kept) == (1, False)
+
+
+def test_weights_of_the_same_size_and_time(place):
+    locked(place, gate=True)
+    path = next((place / "a").glob("*.safetensors"))
+    seen, data = path.stat(), bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+    code, found = gated(place)
+    assert (code, codes(found)) == (1, {("WGT13", "a")})
+
+
+def test_a_hub_that_lists_another_digest_at_the_same_commit(hub, far):
+    assert wirecheck(far, hub, ("lock",), {}).returncode == 0
+    assert wirecheck(far, hub, ("gate", "--locked"), {}).returncode == 0
+    hub.listed[SHARDS[0]] = {"lfs": {"size": len(FILES[SHARDS[0]]), "sha256": "0" * 64, "pointerSize": 130}}
+    done = wirecheck(far, hub, ("gate", "--locked"), {})
+    assert (done.returncode, "The hub lists" in done.stdout) == (1, True)
+
+
+def test_a_file_put_into_the_cache_of_a_locked_commit(hub, far):
+    assert wirecheck(far, hub, ("fetch",), {}).returncode == 0
+    assert wirecheck(far, hub, ("lock",), {}).returncode == 0
+    folder = far / "home" / "hub" / "models--org--name" / "snapshots" / COMMIT
+    (folder / "adapter_config.json").write_text("{}")
+    for more in ((), ("--offline",)):
+        done = wirecheck(far, hub, ("gate", "--locked", *more), {})
+        assert (done.returncode, "the lock has no such file" in " ".join(done.stdout.split())) == (1, True)
+
+
+def test_weights_outside_lfs_are_pinned_by_their_git_name(far):
+    with serving(Hub(dict(FILES))) as hub:
+        assert wirecheck(far, hub, ("lock", "--no-gate"), {}).returncode == 0
+        held = {file.name: file for file in cli_lock.read_lock(far / "wirecheck.lock").models[0].files}
+        assert held[SHARDS[0]].git_sha1 == blob_sha1(FILES[SHARDS[0]])
+        assert wirecheck(far, hub, ("fetch", "--locked"), {}).returncode == 0
+        assert wirecheck(far, hub, ("gate", "--locked", "--offline"), {}).returncode == 0
+        path = far / "home" / "hub" / "models--org--name" / "snapshots" / COMMIT / SHARDS[0]
+        data = bytearray(path.read_bytes())
+        data[-1] ^= 1
+        path.resolve().write_bytes(data)
+        done = wirecheck(far, hub, ("gate", "--locked", "--offline"), {})
+        assert (done.returncode, "WGT13" in done.stdout) == (1, True)
 
 
 def test_a_locked_file_that_is_gone_is_wgt13(place):

@@ -135,7 +135,7 @@ def read_rules(
     names = list(file.models)
     rules = Rules(
         file=str(path),
-        pairs=all_pairs(names) if gate.pairs == "all" else tuple(gate.pairs),
+        pairs=all_pairs(names) if gate.pairs == "all" else (*gate.pairs, *alone(names, gate.pairs)),
         request=Request(wire=file.wire, train=file.train, policy=policy, seed=gate.seed, command=command),
         expect={name: model.expect for name, model in file.models.items()},
         accepted=tuple(Accepted(one.code, one.on, one.reason, one.until) for one in gate.accepted),
@@ -156,6 +156,12 @@ class Reader:
     def __call__(self) -> Snapshot:
         """The model's files."""
         return take(parse_ref(self.text), offline=self.offline)
+
+
+def alone(names: Sequence[str], pairs: Sequence[tuple[str, str]]) -> tuple[tuple[str, None], ...]:
+    """The models that no pair names: each is checked by itself, since the file says what must hold of it."""
+    named = {name for pair in pairs for name in pair}
+    return tuple((name, None) for name in names if name not in named)
 
 
 Readers = dict[str, Reader]

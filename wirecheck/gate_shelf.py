@@ -1,7 +1,8 @@
 """What earlier checks of the same bytes came to, kept by content: an unchanged gate runs nothing.
 
-A key holds all that an answer depends on: the commit or digest, size and time of every weight file on disk, what was
-asked, the seed, and the versions on this machine. Answers are written aside and moved; one that cannot be read is none.
+A key holds all that an answer depends on: the bytes of every file beside the weights, what the hub lists, size, times
+and inode of every weight file on disk, what was asked, the seed, devices, and the versions on this machine. Answers are
+written aside and moved; one that cannot be read is none. A proof that all loads offline is made anew each time.
 """
 
 from __future__ import annotations
@@ -18,15 +19,18 @@ from pydantic import TypeAdapter, ValidationError
 
 from wirecheck.architectures import cache_home
 from wirecheck.runner import Check, environment
-from wirecheck.schema import PairResult, ProbeRun, Ran, Skipped, Subject
+from wirecheck.schema import PairResult, ProbeRun, Ran, Skipped, Subject, WireSpec
 from wirecheck.snapshot import Snapshot
+from wirecheck.snapshot_folder import is_metadata, list_files, max_bytes
+from wirecheck.weight_files import is_regular, sha256_of
 from wirecheck.whole_file import put_whole
 
-FORMAT = 1
+FORMAT = 2
 """Of the files on the shelf: another number, another shelf."""
 _RUNS: TypeAdapter[tuple[ProbeRun, ...]] = TypeAdapter(tuple[ProbeRun, ...])
 _BY_DESIGN = ("beyond --depth", "moot after")
 """How the reasons begin for which a probe is skipped whatever the machine."""
+_NVIDIA = Path("/proc/driver/nvidia")
 _DEVICES = ("/dev/nvidia0", "/dev/kfd")
 
 
@@ -45,6 +49,8 @@ class Shelf:
 
     def whole(self, check: Check) -> PairResult | None:
         """The whole of a check, where all of it is there."""
+        if check.request.policy.prove_offline:
+            return None
         text = self._read(_key(check, "whole"))
         try:
             return None if text is None else PairResult.model_validate_json(text)
@@ -54,6 +60,8 @@ class Shelf:
     def models(self, check: Check) -> dict[Subject, tuple[ProbeRun, ...]]:
         """The runs of each model that are there."""
         found: dict[Subject, tuple[ProbeRun, ...]] = {}
+        if check.request.policy.prove_offline:
+            return found
         for side in _sides(check):
             text = self._read(_key(check, side))
             if text is None:
@@ -119,7 +127,8 @@ def _key(check: Check, part: str) -> str:
         "policy": policy,
         "seed": request.seed,
         "environment": environment().model_dump(mode="json"),
-        "devices": [name for name in _DEVICES if Path(name).exists()],
+        "devices": _devices(),
+        "beside": _beside(request.wire),
     }
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:40]
 
@@ -129,17 +138,42 @@ def _told(snapshot: Snapshot) -> dict[str, Any]:
         "ref": [snapshot.ref.kind, snapshot.ref.name, snapshot.ref.text],
         "commit": snapshot.commit,
         "files": sorted(snapshot.files),
-        "weights": list(_stamps(snapshot)),
+        "listed": sorted((one.name, one.size, one.digest) for one in snapshot.listed),
+        "metadata": dict(_contents(snapshot)),
+        "weights": [(file.name, file.problem, file.path and _stamp(file.path)) for file in snapshot.weights],
     }
 
 
-def _stamps(snapshot: Snapshot) -> Iterator[Sequence[object]]:
-    for file in snapshot.weights:
-        seen = None
-        if file.path is not None:
-            try:
-                stat = os.stat(file.path)  # noqa: PTH116  # follows the cache's link to the bytes themselves
-                seen = [stat.st_size, stat.st_mtime_ns]
-            except OSError:
-                seen = None
-        yield [file.name, file.problem, seen]
+def _contents(snapshot: Snapshot) -> Iterator[tuple[str, object]]:
+    """Every file beside the weights that the folder holds, by its bytes: a cache without links can be edited."""
+    if snapshot.ref.kind == "gguf":
+        return
+    for name in list_files(snapshot.folder):
+        path = snapshot.folder / name
+        if is_metadata(name) and is_regular(path):
+            yield name, sha256_of(path) if path.stat().st_size <= max_bytes(name) else _stamp(path)
+        else:
+            yield name, None
+
+
+def _stamp(path: Path) -> Sequence[int] | None:
+    """What changes with a file's bytes: the system sets the time of change itself, whoever copies the others."""
+    try:
+        seen = os.stat(path)  # noqa: PTH116  # follows the cache's link to the bytes themselves
+    except OSError:
+        return None
+    return [seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_ino, seen.st_dev]
+
+
+def _beside(wire: WireSpec) -> list[object]:
+    """The files of the sentence encoder that a wire reads."""
+    if wire.sentence_encoder is None:
+        return []
+    return [(path.name, _stamp(path)) for path in sorted(Path(wire.sentence_encoder).glob("*"))]
+
+
+def _devices() -> list[str]:
+    """The accelerators and their driver, as the system tells them without any library."""
+    told = [name for name in _DEVICES if Path(name).exists()]
+    cards = (path for path in sorted(_NVIDIA.glob("**/*")) if path.name in ("version", "information"))
+    return told + [path.read_text(encoding="utf-8", errors="replace") for path in cards if path.is_file()]

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from wirecheck.errors import CouldNotCheck
 from wirecheck.lock_records import Lock, LockCheck, LockedFile, LockedModel, LockedModelNow, LockedResult, Moved, Part
-from wirecheck.probes.lock import installed, read_of
+from wirecheck.probes.lock import installed, read_of, there
 from wirecheck.runner import environment
 from wirecheck.schema import LockedSide, PairResult, Pin
 from wirecheck.snapshot import JsonUnreadable, Snapshot
@@ -43,9 +43,15 @@ def lock_model(name: str, ident: str, revision: str | None, snapshot: Snapshot) 
             f"{name}: {broken.name} cannot be locked: {broken.problem}: {broken.detail}",
             next_step=f"wirecheck model {ident} says what is wrong",
         )
-    files = tuple(_locked_file(snapshot, file) for file in read_of(snapshot))
+    read = read_of(snapshot)
     return LockedModel(
-        name=name, id=ident, revision=revision, kind=snapshot.ref.kind, commit=snapshot.commit, files=files
+        name=name,
+        id=ident,
+        revision=revision,
+        kind=snapshot.ref.kind,
+        commit=snapshot.commit,
+        files=tuple(_locked_file(snapshot, file) for file in read),
+        beside=tuple(file for file in there(snapshot) if file not in read),
     )
 
 
@@ -97,12 +103,12 @@ def _sha256(told: object) -> str:
 
 def pins(model: LockedModel, side: Literal["a", "b"]) -> tuple[Pin, ...]:
     """The digests its files must have."""
-    return tuple(Pin(subject=side, file=file.name, sha256=file.sha256) for file in model.files if file.sha256)
+    return tuple(Pin(subject=side, file=file.name, sha256=file.sha256, git_sha1=file.git_sha1) for file in model.files)
 
 
 def locked_side(model: LockedModel, side: Literal["a", "b"]) -> LockedSide:
     """What may be read of it, and nothing else."""
-    return LockedSide(subject=side, commit=model.commit, files=tuple(file.name for file in model.files))
+    return LockedSide(subject=side, commit=model.commit, files=(*(file.name for file in model.files), *model.beside))
 
 
 # --- what has moved ----------------------------------------------------------------------------------------------

@@ -44,6 +44,8 @@ class LockedModel(Record):
     commit: str
     """Commit on the hub; for a folder or GGUF file, `sha256:…` over what was read."""
     files: tuple[LockedFile, ...]
+    beside: tuple[str, ...] = ()
+    """Files that are not read, by name: another that could be loaded may not come to them."""
 
     @property
     def size(self) -> int:

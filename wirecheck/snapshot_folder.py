@@ -32,6 +32,7 @@ METADATA = (
     *("config.json", "generation_config.json", "special_tokens_map.json", "added_tokens.json", "*.index.json"),
     *("tokenizer*", "vocab.json", "vocab.txt", "merges.txt", "*.tiktoken", "spiece.model", "tekken.json"),
     *("chat_template.jinja", "chat_template.json", "additional_chat_templates/*.jinja", "*.py"),
+    *("*.model", "*.spm", "vocab.bpe", "bpe.codes", "normalizer.json", "adapter_config.json"),
 )
 """What is read beside the weights. Code (`*.py`) is copied and hashed with the rest, and not executed."""
 
@@ -117,6 +118,33 @@ def _deeper_than(value: Any, limit: int) -> bool:
         if not layer:
             return False
     return True
+
+
+_LOADED = (
+    ".safetensors",
+    ".bin",
+    ".pt",
+    ".pth",
+    ".h5",
+    ".msgpack",
+    ".gguf",
+    ".json",
+    ".jinja",
+    ".py",
+    ".model",
+    ".spm",
+)
+
+
+def may_be_loaded(name: str) -> bool:
+    """Whether some loader could take a file for part of a model, though the ones here do not."""
+    return is_metadata(name) or name.lower().endswith(_LOADED)
+
+
+def list_all(folder: Path) -> tuple[str, ...]:
+    """As `list_files`, with the code in folders below, which a repository's own classes may import. Raises OSError."""
+    below = [path.relative_to(folder).as_posix() for path in folder.glob("*/**/*.py")]
+    return tuple(sorted({*list_files(folder), *below}))
 
 
 def list_files(folder: Path) -> tuple[str, ...]:

@@ -5,7 +5,6 @@ taken for whole only when their sha256 is what the hub lists.
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import re
 import shutil
@@ -24,14 +23,13 @@ from wirecheck.disk_room import NOT_TOLD, fallocate
 from wirecheck.errors import CouldNotCheck, HubUnreachable, OutputNotWritten
 from wirecheck.snapshot_hub import TIMEOUT_S, Repository, repository_of
 from wirecheck.snapshot_hub_calls import together
-from wirecheck.weight_files import Listed, is_regular, leaves
+from wirecheck.weight_files import Listed, git_sha1_of, is_regular, leaves, sha256_of
 
 Told = Callable[[int], None]
 """Told how many bytes have come; negative where some are asked for again."""
 
 _SHA256 = 64
 _DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-_CHUNK = 4 * 1024 * 1024
 _ROOM_LEFT = 64 * 1024 * 1024
 """Bytes of a disk that are not filled."""
 
@@ -281,10 +279,5 @@ def verify(path: Path, listed: Listed) -> bool:
     """Whether a file on this disk has the bytes that the hub lists: sha256, or for a file outside LFS git's sha1."""
     if not is_regular(path) or path.stat().st_size != listed.size:
         return False
-    total = hashlib.sha256() if len(listed.digest or "") == _SHA256 else hashlib.sha1(usedforsecurity=False)
-    if total.name == "sha1":
-        total.update(b"blob %d\0" % path.stat().st_size)
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            total.update(chunk)
-    return total.hexdigest() == listed.digest
+    found = sha256_of(path) if len(listed.digest or "") == _SHA256 else git_sha1_of(path)
+    return found == listed.digest

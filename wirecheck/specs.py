@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 from typing import Any, Literal
 
-from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt, field_validator
+from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt, field_validator, model_validator
 
 from wirecheck.record import Level, Record, Scalar
 
@@ -104,7 +104,15 @@ class Pin(Record):
 
     subject: Literal["a", "b"]
     file: str
-    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+    git_sha1: str | None = Field(default=None, pattern="^[0-9a-f]{40}$")
+    """git's name for the bytes, where no sha256 is known."""
+
+    @model_validator(mode="after")
+    def _digest(self) -> Pin:
+        if self.sha256 is None and self.git_sha1 is None:
+            raise ValueError(f"{self.file}: a pin needs sha256 or git_sha1")
+        return self
 
 
 class LockedSide(Record):
@@ -113,7 +121,7 @@ class LockedSide(Record):
     subject: Literal["a", "b"]
     commit: str
     files: tuple[str, ...]
-    """Names of the files that are read of it, and no others."""
+    """Names of the files that may be there: those that are read of it, and those that lay beside them."""
 
 
 class Acceptance(Record):

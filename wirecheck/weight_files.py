@@ -32,6 +32,7 @@ PICKLE, PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 Format = Literal["safetensors", "gguf", "pickle"]
 Problem = Literal["missing", "truncated", "lfs-pointer", "malformed"]
 _SHARD = re.compile(r"\d-of-\d+\.safetensors$")
+_CHUNK = 4 * 1024 * 1024
 _POINTER_BYTES = 1024
 """A Git LFS pointer is some 130 bytes; a larger file is none."""
 
@@ -82,15 +83,24 @@ def is_regular(path: Path) -> bool:
 
 
 def sha256_of(path: Path) -> str:
-    """The digest of a file's bytes, which one process reads once while size, time and inode stay. Raises OSError."""
+    """The digest of a file's bytes, which one process reads once while size, times and inode stay. Raises OSError."""
     seen = path.stat()
-    return _sha256(path, (seen.st_size, seen.st_mtime_ns, seen.st_ino, seen.st_dev))
+    return _sha256(path, (seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_ino, seen.st_dev))
 
 
 @lru_cache(maxsize=4096)
 def _sha256(path: Path, _stamp: tuple[int, ...]) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def git_sha1_of(path: Path) -> str:
+    """git's name for a file's bytes: sha1 over their number and the bytes. Raises OSError."""
+    total = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            total.update(chunk)
+    return total.hexdigest()
 
 
 def leaves(name: str, root: Path, fence: Path) -> bool:

@@ -11,7 +11,7 @@ from wirecheck.lock_records import LOCKED_REMEDY
 from wirecheck.probe import ModelBench, Probe, Yielded
 from wirecheck.schema import Evidence, Level, LockedSide, Policy, Severity, WireSpec
 from wirecheck.snapshot import Snapshot
-from wirecheck.snapshot_folder import is_metadata
+from wirecheck.snapshot_folder import is_metadata, list_all, may_be_loaded
 
 _COMMIT = re.compile(r"^[0-9a-f]{40}$")
 _NAMED = 3
@@ -23,6 +23,16 @@ def read_of(snapshot: Snapshot) -> tuple[str, ...]:
     if snapshot.ref.kind == "gguf":
         return tuple(file.name for file in snapshot.weights)
     return tuple(sorted({*filter(is_metadata, snapshot.files), *(file.name for file in snapshot.weights)}))
+
+
+def there(snapshot: Snapshot) -> tuple[str, ...]:
+    """Every file that some loader could take for part of the model: as the hub lists them, and as the folder has them.
+
+    Of a GGUF file's folder only the file itself is looked at: nothing else there is loaded.
+    """
+    if snapshot.ref.kind == "gguf":
+        return read_of(snapshot)
+    return tuple(sorted(filter(may_be_loaded, {*snapshot.files, *list_all(snapshot.folder)})))
 
 
 def _run(bench: ModelBench) -> Iterator[Yielded]:
@@ -52,7 +62,8 @@ def _files(bench: ModelBench, side: LockedSide) -> Iterator[Yielded]:
     """WGT13 for what no digest can tell: a file that the lock does not know, another commit."""
     snapshot = bench.snapshot
     source = snapshot.source("(list of files)")
-    extra = sorted(set(read_of(snapshot)) - set(side.files))
+    of_commit = {one.name for one in snapshot.listed} if snapshot.commit == side.commit else set()
+    extra = sorted({*read_of(snapshot), *there(snapshot)} - {*side.files, *of_commit})
     for name in extra[:_NAMED]:
         seen = Evidence(level=Level.INSPECTED, source=source, observed=name)
         remedy = "Take it away, or look at what it changes and lock again: `wirecheck lock`."

@@ -11,9 +11,9 @@ from wirecheck.errors import CannotRun
 from wirecheck.lock_records import LOCKED_REMEDY
 from wirecheck.probe import ModelBench, Probe, Yielded
 from wirecheck.safetensors_header import TensorEntry
-from wirecheck.schema import Evidence, Level, Pin, Scalar, Severity
+from wirecheck.schema import Evidence, Finding, Level, Pin, Scalar, Severity
 from wirecheck.snapshot import JsonUnreadable, Snapshot, WeightFile
-from wirecheck.weight_files import sha256_of
+from wirecheck.weight_files import git_sha1_of, sha256_of
 from wirecheck.zero_fill import large_tensors, zero_filled
 
 EMBEDDING_SUFFIXES = (
@@ -154,38 +154,41 @@ def _pins_unread(bench: ModelBench) -> Iterator[str]:
             yield pin.file
 
 
-def _listed(bench: ModelBench, pin: Pin) -> str | None:
-    """The sha256 that the hub lists for a file whose bytes are not here; None where it lists none."""
-    digests = [one.digest for one in bench.snapshot.listed if one.name == pin.file]
-    return next((digest for digest in digests if digest and len(digest) == len(pin.sha256)), None)
+def _listed(bench: ModelBench, pin: Pin) -> tuple[str, str] | None:
+    """What the hub lists of a file whose bytes are not here, and what it should list; None where it tells neither."""
+    digest = next((one.digest for one in bench.snapshot.listed if one.name == pin.file), None) or ""
+    for wanted in (pin.sha256, pin.git_sha1):
+        if wanted is not None and len(digest) == len(wanted):
+            return digest, wanted
+    return None
 
 
 def _digests(bench: ModelBench) -> Iterator[Yielded]:
     """WGT13."""
-    snapshot, remedy = bench.snapshot, LOCKED_REMEDY if bench.policy.locked else None
+    snapshot = bench.snapshot
     for pin, path in _pins(bench):
+        wanted = pin.sha256 or pin.git_sha1 or ""
         listed = _listed(bench, pin) if path is None else None
         if listed is not None:
-            seen = _seen(snapshot, pin.file, listed, pin.sha256)
-            if listed == pin.sha256:
-                yield bench.ok("WGT13", f"The hub lists {pin.file} with the digest that is pinned.", seen)
-            else:
-                yield bench.found(
-                    "WGT13", f"The hub lists {pin.file} with another digest than is pinned.", seen, remedy=remedy
-                )
-            continue
-        if path is None and pin.file in snapshot.files:
+            yield _pinned(bench, f"The hub lists {pin.file} with", _seen(snapshot, pin.file, *listed))
+        elif path is None and pin.file in snapshot.files:
             continue  # the run ends as skipped for these
-        if path is None:
+        elif path is None:
             claim = f"{pin.file}, whose digest is pinned, is not there."
-            yield bench.found("WGT13", claim, _seen(snapshot, pin.file, "no file", pin.sha256), remedy=remedy)
-            continue
-        found = sha256_of(path)
-        seen = _seen(snapshot, pin.file, found, pin.sha256)
-        if found == pin.sha256:
-            yield bench.ok("WGT13", f"{pin.file} has the digest that is pinned.", seen)
+            yield bench.found("WGT13", claim, _seen(snapshot, pin.file, "no file", wanted), remedy=_remedy(bench))
         else:
-            yield bench.found("WGT13", f"{pin.file} has not the digest that is pinned.", seen, remedy=remedy)
+            found = sha256_of(path) if pin.sha256 else git_sha1_of(path)
+            yield _pinned(bench, f"{pin.file} has", _seen(snapshot, pin.file, found, wanted))
+
+
+def _pinned(bench: ModelBench, words: str, seen: Evidence) -> Finding:
+    if seen.observed == seen.expected:
+        return bench.ok("WGT13", f"{words} the digest that is pinned.", seen)
+    return bench.found("WGT13", f"{words} another digest than is pinned.", seen, remedy=_remedy(bench))
+
+
+def _remedy(bench: ModelBench) -> str | None:
+    return LOCKED_REMEDY if bench.policy.locked else None
 
 
 def find_embedding(tensors: dict[str, TensorEntry]) -> TensorEntry | None:
