@@ -115,10 +115,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Says nothing."""
 
     def do_HEAD(self) -> None:
-        if self.path == "/":
-            self._front_page()
-        else:
-            self._answer()
+        self._answer()
 
     def do_GET(self) -> None:
         self._answer()
@@ -138,6 +135,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _route(self, parts: list[str]) -> None:
         if parts[:2] == ["api", "models"]:
             return self._api(parts[2:])
+        if parts == ["api", "whoami-v2"]:
+            return self._body("whoami", 200, {"Content-Type": "application/json"}, b'{"name": "t"}')
         if parts[0] == "lfs":
             name = "/".join(parts[2:])
             return self._content(name, self.hub.at(parts[1])[1][name], {})
@@ -148,6 +147,8 @@ class _Handler(BaseHTTPRequestHandler):
         return self._file(parts[3], "/".join(parts[4:]))
 
     def _api(self, parts: list[str]) -> None:
+        if not parts:
+            return self._body("models", 200, {"Content-Type": "application/json"}, b"[]")
         if parts[:2] != ["org", "name"]:
             return self._send(404, {"X-Error-Code": "RepoNotFound"}, b"")
         if parts[2:] == ["auth-check"]:
@@ -161,10 +162,6 @@ class _Handler(BaseHTTPRequestHandler):
     def _auth_check(self) -> None:
         """Whether the account may read the repository: yes, but for the fault `auth-check`."""
         self._body("auth-check", 200, {}, b"")
-
-    def _front_page(self) -> None:
-        self.hub.requests.append((self.command, self.path, ""))
-        self._body("front page", 200, {}, b"")
 
     def date_time_string(self, timestamp: float | None = None) -> str:
         """What `send_response` writes as `Date`."""

@@ -88,7 +88,7 @@ def test_a_clock_that_is_off_is_not_sound(hub, off_s, words):
 
 def test_a_copy_from_a_cache_in_between_is_as_old_as_it_says(hub):
     hub.date = formatdate(time.time() - 900, usegmt=True)
-    hub.faults["front page"] = Fault(status=200, headers={"Age": "900"})
+    hub.faults["models"] = Fault(headers={"Age": "900"})
     assert one(doctor_hub.reach_and_clock(offline=False), "clock").sound
 
 
@@ -99,9 +99,35 @@ def test_an_answer_without_a_time_is_not_compared(hub):
 
 @pytest.mark.parametrize("status", [500, 503, 407])
 def test_a_hub_that_fails_is_not_sound(hub, status):
-    hub.faults["front page"] = Fault(status=status)
+    hub.faults["models"] = Fault(status=status)
     (found,) = doctor_hub.reach_and_clock(offline=False)
     assert (found.sound, str(status) in found.seen, bool(found.mend)) == (False, True, True)
+
+
+@pytest.mark.parametrize(
+    "portal", [Fault(status=302, headers={"Location": "http://portal.invalid/"}), Fault(body=b"<html>Log in</html>")]
+)
+def test_a_portal_is_no_hub(hub, portal):
+    hub.faults["models"] = portal
+    (found,) = doctor_hub.reach_and_clock(offline=False)
+    assert (found.sound, "not as a hub does" in found.seen) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("fault", "sound", "words"),
+    [
+        (None, True, "the hub takes it"),
+        (Fault(status=401), False, "the hub refuses it"),
+        (Fault(status=404), True, "does not judge"),
+        (Fault(body=b"<html>"), True, "does not judge"),
+    ],
+)
+def test_a_token_is_tried(hub, monkeypatch, fault, sound, words):
+    monkeypatch.setenv("HF_TOKEN", "hf_PLANTEDtokenPLANTED")
+    if fault is not None:
+        hub.faults["whoami"] = fault
+    (found,) = doctor_hub.token(offline=False)
+    assert (found.sound, words in found.seen, "PLANTED" in found.seen) == (sound, True, False)
 
 
 def test_a_hub_that_is_not_there_is_not_sound():
@@ -156,7 +182,7 @@ def test_a_token_is_told_and_never_its_value(hub, monkeypatch, tmp_path, run):
     (found,) = doctor_hub.token(offline=False)
     assert found.seen == "no token: gated models refuse"
     monkeypatch.setenv("HF_TOKEN", PLANTED)
-    assert next(doctor_hub.token(offline=False)).seen == "a token is set"
+    assert next(doctor_hub.token(offline=False)).seen == "a token is set, and the hub takes it"
     # A file, an address and a job that hold it by mistake.
     (tmp_path / "wirecheck.toml").write_text(f"[models.{PLANTED}]\nid = 'org/{PLANTED}'\n")
     monkeypatch.setenv("SLURM_JOB_ID", PLANTED)

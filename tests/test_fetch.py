@@ -7,11 +7,13 @@ import errno
 import hashlib
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from tests.hubserver import COMMIT, Hub, serving
+from tests.hubserver import COMMIT, Fault, Hub, serving
 from tests.test_hub_faults import FILES, SHARDS, wirecheck
 from wirecheck import deadline
 from wirecheck import snapshot_hub_download as module
@@ -108,6 +110,74 @@ def test_offline_is_no_time_to_fetch(hub, place):
     assert (done.returncode, "unset HF_HUB_OFFLINE" in done.stderr) == (4, True)
 
 
+def test_two_commits_that_share_their_bytes_are_both_there(hub, place):
+    hub.history["b" * 40] = dict(hub.files)
+    write(place, more=f'[models.two]\nid = "org/name"\nrevision = "{"b" * 40}"\n')
+    done = wirecheck(place, hub, ("fetch",), {})
+    assert done.returncode == 0, done.stderr
+    assert len(downloads(hub)) == len(SHARDS)
+    for commit in (COMMIT, "b" * 40):
+        for name in SHARDS:
+            assert (folder(place).parent / commit / name).read_bytes() == FILES[name]
+
+
+def test_a_dry_run_and_a_refusal_leave_what_is_there(hub, place):
+    wirecheck(place, hub, ("fetch",), {})
+    path = folder(place) / SHARDS[0]
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.resolve().write_bytes(data)
+    write(place, "gigabytes = 0.0001")
+    assert wirecheck(place, hub, ("fetch", "--dry-run"), {}).returncode == 4
+    assert wirecheck(place, hub, ("fetch",), {}).returncode == 4
+    assert path.read_bytes() == bytes(data)
+    write(place)
+    assert "1 of 2 files to come" in wirecheck(place, hub, ("fetch", "--dry-run"), {}).stdout
+    assert path.read_bytes() == bytes(data)
+    assert wirecheck(place, hub, ("fetch",), {}).returncode == 0
+    assert path.read_bytes() == FILES[SHARDS[0]]
+
+
+def test_two_at_once_both_end_well(hub, place):
+    hub.faults |= {name: Fault(drip=(100_000, 0.05), whole=True) for name in SHARDS}
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda _: wirecheck(place, hub, ("fetch",), {}), range(2)))
+    assert [done.returncode for done in both] == [0, 0], both[0].stderr + both[1].stderr
+    assert len(downloads(hub)) == len(SHARDS), "the second waited for the first"
+    for name in SHARDS:
+        assert (folder(place) / name).read_bytes() == FILES[name]
+    assert not list((place / "home").rglob("*.wirecheck.incomplete"))
+
+
+def test_a_password_in_the_hubs_address_is_not_printed(hub, place):
+    hub.faults["list"] = Fault(status=403)
+    address = hub.url.replace("http://", "http://user:SECRETPW@")
+    done = wirecheck(place, hub, ("fetch",), {"HF_ENDPOINT": address})
+    assert (done.returncode, "SECRETPW" in done.stdout + done.stderr) == (4, False)
+    done = wirecheck(place, hub, ("fetch",), {"HF_ENDPOINT": "http://user:SECRETPW@127.0.0.1:9"})
+    assert (done.returncode, "SECRETPW" in done.stdout + done.stderr) == (4, False)
+
+
+def test_what_came_by_xet_lies_in_the_caches_common_store(hub, place):
+    """huggingface_hub keeps such bytes once for all repositories, and its blobs are links to them."""
+    wirecheck(place, hub, ("fetch",), {})
+    store = place / "home" / "hub" / "blobs" / "ab"
+    store.mkdir(parents=True)
+    for n, name in enumerate((SHARDS[0], "tokenizer.json")):
+        blob = (folder(place) / name).resolve()
+        blob.rename(store / (f"{n}" * 64))
+        blob.symlink_to(os.path.relpath(store / (f"{n}" * 64), blob.parent))
+    words = ("model", "org/name", "--offline", "--depth", "inspected", "--require", "inspected", "--json", "r.json")
+    done = wirecheck(place, hub, words, {})
+    assert done.returncode == 0, done.stdout + done.stderr
+    hub.requests.clear()
+    assert wirecheck(place, hub, ("fetch",), {}).returncode == 0
+    assert downloads(hub) == []
+    data = bytearray((store / ("1" * 64)).read_bytes())
+    (store / ("1" * 64)).write_bytes(data + b" ")
+    assert "damaged" in wirecheck(place, hub, words, {}).stderr
+
+
 # --- room --------------------------------------------------------------------------------------------------------
 
 
@@ -147,6 +217,16 @@ def test_a_refusal_gives_back_what_was_reserved(tmp_path, monkeypatch, number, w
     assert first.part.read_bytes() == b"abc", "what had come is kept"
     assert not second.part.exists()
     assert first.part.stat().st_blocks * 512 < 100_000
+
+
+def test_what_is_reserved_already_is_not_asked_for_again(tmp_path, monkeypatch):
+    one = wanted(tmp_path, 8_000_000)
+    make_room([one])
+    if one.part.stat().st_blocks == 0:
+        pytest.skip("this file system reserves nothing")
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: SimpleNamespace(free=module._ROOM_LEFT + 1000))
+    make_room([one])
+    assert one.held == 8_000_000
 
 
 def test_no_inodes(tmp_path, monkeypatch):

@@ -25,7 +25,7 @@ from wirecheck.lock_records import Lock
 from wirecheck.snapshot import Snapshot
 from wirecheck.snapshot_hub_download import Wanted, download, make_room, verify, wanted
 from wirecheck.views.words import plural, visible
-from wirecheck.weight_files import Listed
+from wirecheck.weight_files import Listed, is_regular
 from wirecheck.whole_file import put_whole
 
 
@@ -57,15 +57,16 @@ def _fetch(held: GateFile, file: Path, options: Mapping[str, Any]) -> int:
     console = Console(stderr=True)
     with console.status("reading what the hub lists, and what is there …"):
         models = [_model(name, held, file, lock) for name in held.models]
-    lacking = _once(one for model in models for one in model.lacking)
-    need = sum(one.size - one.come for one in lacking)
+    lacking = tuple(one for model in models for one in model.lacking)
+    once = tuple({one.blob: one for one in lacking}.values())
+    need = sum(one.size - one.come for one in once)
     _within(held.gate.gigabytes, need)
     if options["dry_run"]:
         say("".join(f"{line}\n" for line in _plan(models, need)))
         return 0
-    make_room(lacking)
+    make_room(once)
     if lacking:
-        _download(lacking, console)
+        _download(lacking, once, console)
     say("".join(f"{line}\n" for line in _done(models, need, file, locked=lock is not None)))
     return 0
 
@@ -95,11 +96,6 @@ def _model(name: str, held: GateFile, file: Path, lock: Lock | None) -> _Model:
     return _Model(name, snapshot, weights, _lacking(snapshot, weights))
 
 
-def _once(files: Iterator[Wanted]) -> tuple[Wanted, ...]:
-    """Each blob once, though two models or names share it."""
-    return tuple({one.blob: one for one in files}.values())
-
-
 def _within(gigabytes: float | None, need: int) -> None:
     if gigabytes is not None and need > gigabytes * 1e9:
         raise CouldNotCheck(
@@ -123,7 +119,7 @@ def _each(models: Sequence[_Model], words: Callable[[_Model], str]) -> Iterator[
             yield visible(f"{model.name}: on this disk")
 
 
-def _download(files: Sequence[Wanted], console: Console) -> None:
+def _download(files: Sequence[Wanted], once: Sequence[Wanted], console: Console) -> None:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -132,8 +128,8 @@ def _download(files: Sequence[Wanted], console: Console) -> None:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True) as bar:
-        begun = sum(one.come for one in files)
-        task = bar.add_task(plural(len(files), "file"), total=sum(one.size for one in files), completed=begun)
+        begun, total = sum(one.come for one in once), sum(one.size for one in once)
+        task = bar.add_task(plural(len(once), "file"), total=total, completed=begun)
         download(files, lambda count: bar.advance(task, count))
 
 
@@ -141,19 +137,15 @@ def _download(files: Sequence[Wanted], console: Console) -> None:
 
 
 def _lacking(snapshot: Snapshot, weights: Sequence[Listed]) -> tuple[Wanted, ...]:
-    """What is still to come; a file that the cache holds with other bytes than the hub lists is taken out of it."""
-    lacking = wanted(snapshot.ref.name, snapshot.commit, weights)
-    there = {one.listed.name for one in lacking}
-    for listed in weights:
-        if listed.name not in there and not _sound(snapshot.folder / listed.name, listed):
-            path = snapshot.folder / listed.name
-            path.resolve().unlink(missing_ok=True)
-            path.unlink(missing_ok=True)
-    return wanted(snapshot.ref.name, snapshot.commit, weights)
+    """What is still to come: what the cache does not hold, and what it holds with other bytes than the hub lists."""
+    folder, name, commit = snapshot.folder, snapshot.ref.name, snapshot.commit
+    return tuple(one for one in wanted(name, commit, weights) if not _sound(folder / one.listed.name, one.listed))
 
 
 def _sound(path: Path, listed: Listed) -> bool:
     """Whether a file has the digest that the hub lists; the bytes are read once, as long as nobody touches them."""
+    if not is_regular(path) or path.stat().st_size != listed.size:
+        return False
     note = cache_home() / "verified" / f"{_stamp(path, listed)}.txt"
     if note.is_file():
         return True

@@ -18,6 +18,7 @@ from wirecheck.codes import CODES
 from wirecheck.errors import UsageError
 from wirecheck.expectations import KNOWN_KEYS
 from wirecheck.gate import Accepted, Rules, all_pairs
+from wirecheck.lock import digest_of_asked
 from wirecheck.lock_records import Lock, LockedModel
 from wirecheck.runner import Request
 from wirecheck.schema import GpuRequest, Level, Policy, Scalar, TrainSpec, WireSpec
@@ -140,6 +141,7 @@ def read_rules(
         expect={name: model.expect for name, model in file.models.items()},
         accepted=tuple(Accepted(one.code, one.on, one.reason, one.until) for one in gate.accepted),
         lock=lock,
+        asked_as_locked=None if lock is None else lock.asked == asked_of(file),
         limit_s=None if gate.minutes is None else gate.minutes * 60,
     )
     return rules, readers(file, path.parent, offline=offline, lock=lock)
@@ -156,6 +158,13 @@ class Reader:
     def __call__(self) -> Snapshot:
         """The model's files."""
         return take(parse_ref(self.text), offline=self.offline)
+
+
+def asked_of(file: GateFile) -> str:
+    """A digest of what the file asks, without what it accepts."""
+    told = file.model_dump(mode="json")
+    told["gate"].pop("accepted")
+    return digest_of_asked(told)
 
 
 def alone(names: Sequence[str], pairs: Sequence[tuple[str, str]]) -> tuple[tuple[str, None], ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,13 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.text import Text
 
-from wirecheck.cli_gate_file import GateFile, Readers, read_file, read_rules, readers, ref_of
+from wirecheck.cli_gate_file import GateFile, Readers, asked_of, read_file, read_rules, readers, ref_of
 from wirecheck.cli_output import say, write
 from wirecheck.errors import CouldNotCheck, UsageError
 from wirecheck.gate import Gate
 from wirecheck.gate_records import GateResult
 from wirecheck.gate_shelf import Shelf
-from wirecheck.lock import check_lock, digest_of_asked, lock_model, lock_result, versions
+from wirecheck.lock import check_lock, lock_model, lock_result, versions
 from wirecheck.lock_records import Lock, LockCheck, LockedModel, LockedModelNow
 from wirecheck.snapshot import parse_ref
 from wirecheck.views import gate as view
@@ -84,19 +85,13 @@ def _locked(held: GateFile, read: Readers, watch: _Watch) -> Lock:
     for name, model in held.models.items():
         watch.note(f"reading {name} …")
         models.append(lock_model(name, model.id, model.revision, read[name]()))
-    return Lock(models=tuple(models), versions=versions(), asked=_asked(held))
+    return Lock(models=tuple(models), versions=versions(), asked=asked_of(held))
 
 
 def _gated(file: Path, lock: Lock, watch: _Watch, *, offline: bool) -> GateResult:
     """What the gate says of what is being locked."""
     rules, read = read_rules(file, shlex.join(["wirecheck", "gate", str(file), "--locked"]), offline=offline, lock=lock)
     return Gate(rules, read, watch, Shelf.of_user()).run()
-
-
-def _asked(held: GateFile) -> str:
-    told = held.model_dump(mode="json")
-    told["gate"].pop("accepted")
-    return digest_of_asked(told)
 
 
 def _told(path: Path, lock: Lock, found: GateResult | None) -> Iterator[str]:
@@ -197,6 +192,11 @@ def print_env(file: Path) -> int:
     held, _ = read_file(file)
     lock = lock_of(file)
     lines = list(_variables(held, lock, file))
+    twice = {name for name, count in Counter(name for name, _ in lines).items() if count > 1}
+    if twice:
+        raise UsageError(
+            f"{file}: two models would have the variable {min(twice)}", next_step="give one of them another name"
+        )
     say("".join(f"export {name}={shlex.quote(value)}\n" for name, value in lines))
     return 0
 

@@ -13,11 +13,27 @@ MOST_SKEW_S = 300
 
 
 def token(*, offline: bool) -> Iterator[MachineCheck]:
-    """Whether there is a token; its value is not looked at. None is sound: most models are open to all."""
+    """Whether there is a token, and the hub takes it. None is sound: most models are open to all."""
     from wirecheck.snapshot_hub import token_present
 
-    seen = "a token is set" if token_present() else "no token: gated models refuse"
-    yield good("hub access", f"{seen}; offline, so it is not tried" if offline else seen)
+    if not token_present():
+        yield good("hub access", "no token: gated models refuse")
+        return
+    if offline:
+        yield good("hub access", "a token is set; offline, so it is not tried")
+        return
+    from wirecheck import snapshot_hub_access
+
+    try:
+        taken = snapshot_hub_access.token_taken()
+    except CouldNotCheck:  # the line of the hub itself says why
+        taken = None
+    if taken is False:
+        yield bad("hub access", "a token is set, and the hub refuses it", "hf auth login, or set HF_TOKEN anew")
+    else:
+        yield good(
+            "hub access", "a token is set" + (", and the hub takes it" if taken else "; the hub does not judge it")
+        )
 
 
 def reach_and_clock(*, offline: bool) -> Iterator[MachineCheck]:
@@ -32,7 +48,12 @@ def reach_and_clock(*, offline: bool) -> Iterator[MachineCheck]:
     except CouldNotCheck as error:
         yield bad("hub", error.message, error.next_step or "check the connection, HTTPS_PROXY and HF_ENDPOINT")
         return
-    yield good("hub", f"{snapshot_hub_access.endpoint()} answers ({answer.status})")
+    seen = f"{snapshot_hub_access.endpoint()} answers ({answer.status})"
+    if not answer.is_hub:
+        mend = "see whether a login page or a proxy stands in between; check HF_ENDPOINT"
+        yield bad("hub", f"{seen}, and not as a hub does", mend)
+        return
+    yield good("hub", seen)
     if answer.ahead_s is None:
         yield good("clock", "not compared: the hub's answer tells no time")
         return

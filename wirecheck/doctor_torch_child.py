@@ -30,7 +30,7 @@ def told() -> dict[str, Any]:
 
 
 def _devices() -> dict[str, Any]:
-    """The accelerators, and whether the first of them adds two numbers."""
+    """The accelerators, and whether each of them adds two numbers."""
     import torch
 
     names: list[str] = []
@@ -39,7 +39,9 @@ def _devices() -> dict[str, Any]:
     if kind is not None:
         try:
             names = [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())] if kind == "cuda" else []
-            assert (torch.ones(2, device=kind) + 1).sum().item() == 4  # noqa: PLR2004
+            for place in [f"{kind}:{n}" for n in range(len(names))] or [kind]:
+                if (torch.ones(2, device=place) + 1).sum().item() != 4:  # noqa: PLR2004
+                    failed = f"1 + 1 is not 2 on {place}"
         except Exception as error:  # noqa: BLE001 - a driver may raise anything
             failed = _words(error)
     return {"kind": kind, "devices": names, "failed": failed}

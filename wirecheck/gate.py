@@ -57,6 +57,8 @@ class Rules:
     accepted: tuple[Accepted, ...] = ()
     lock: Lock | None = None
     """What alone may be read."""
+    asked_as_locked: bool | None = None
+    """Whether the file asks what it asked when it was locked; None without a lock."""
     limit_s: float | None = None
     """No pair is begun later than that many seconds after the start."""
     today: date = field(default_factory=lambda: datetime.now(tz=UTC).date())
@@ -106,6 +108,7 @@ class Gate:
             status=status,
             file=self.rules.file,
             command=self.rules.request.command,
+            asked_as_locked=self.rules.asked_as_locked,
             models=tuple(self.models.values()),
             rows=tuple(self.rows),
             accepted=tuple(self._told(one) for one in self.rules.accepted),

@@ -68,6 +68,8 @@ class GateResult(Record):
     status: Literal["started", "finished", "interrupted"]
     file: str
     command: str
+    asked_as_locked: bool | None = None
+    """Whether the file asks what it asked when it was locked, beside what it accepts; None without a lock."""
     models: tuple[GateModel, ...] = ()
     rows: tuple[GateRow, ...] = ()
     accepted: tuple[GateAcceptance, ...] = ()

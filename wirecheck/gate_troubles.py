@@ -14,7 +14,8 @@ Weight = Literal["sound", "note", "accepted", "warns", "refuses"]
 """What a trouble does to the verdict of its row: `refuses` keeps it from being compatible."""
 WEIGHTS: tuple[Weight, ...] = ("sound", "note", "accepted", "warns", "refuses")
 """The lightest first."""
-_FIGURE = re.compile(r"\b[0-9a-f]{7,64}\b|\d+(?:[.,]\d+)*(?:e[-+]?\d+)?")
+_FIGURE = re.compile(r"\b[0-9a-f]{7,64}\b(?![-.]\w)|(?<![\w.-])\d+(?:[.,]\d+)*(?:e[-+]?\d+)?(?![\w-]|\.\w)")
+"""Digests and numbers; not those in a file's or a tensor's name, of which another is another trouble."""
 _OPEN = re.compile(r"(?P<probe>.+?) \((?P<subject>a|b|pair), (?P<level>\w+)\): (?P<why>.*)", re.DOTALL)
 """How a verdict names a question that stands open."""
 

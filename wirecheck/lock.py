@@ -18,7 +18,7 @@ from wirecheck.weight_files import sha256_of
 
 _SHA256 = 64
 """Hex digits."""
-_HARMLESS = ("_name_or_path", "transformers_version", "name_or_path")
+_HARMLESS = ("_name_or_path", "name_or_path")
 """Keys that say where a file was made, and of which nothing is loaded."""
 _NAMED = 6
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -172,10 +172,10 @@ def checkpoint(files: Iterable[str], read_index: Callable[[str], dict[str, Any]]
     return without_index(files)
 
 
-def read_weights(folder: Path, files: Iterable[str], *, fence: Path) -> tuple[WeightFile, ...]:
-    """Every file of weights, its header read; `fence` is the folder that no name or link may leave."""
+def read_weights(folder: Path, files: Iterable[str], *, fences: Sequence[Path]) -> tuple[WeightFile, ...]:
+    """Every file of weights, its header read; `fences` are the folders that no name or link may leave."""
     found = checkpoint(files, lambda name: read_json(folder / name))
-    return found.broken + tuple(read_weight_file(name, folder, found, fence=fence) for name in found.names)
+    return found.broken + tuple(read_weight_file(name, folder, found, fences=fences) for name in found.names)
 
 
 def hub_cache(folder: Path) -> tuple[str, str, Path] | None:
@@ -185,6 +185,14 @@ def hub_cache(folder: Path) -> tuple[str, str, Path] | None:
         return None
     match = _HUB_CACHE.match(folder.parent.parent.name)
     return None if match is None else (match["name"].replace("--", "/", 1), folder.name, folder.parent.parent)
+
+
+def fences_of(storage: Path) -> tuple[Path, Path]:
+    """Where the files of a repository in the hub's cache lie: its own folder, and the store that all of them share.
+
+    huggingface_hub 2 keeps what came by Xet once, in `blobs` of the cache, and links to it.
+    """
+    return storage, storage.parent / "blobs"
 
 
 def digest(folder: Path, files: Iterable[str], weights: Iterable[WeightFile]) -> str:
@@ -216,7 +224,7 @@ def read_folder(folder: Path) -> FolderContent:
             f"{folder} holds no file of a model", next_step="name the folder that holds config.json and the weights"
         )
     cached = hub_cache(folder)
-    weights = read_weights(folder, files, fence=folder if cached is None else cached[2])
+    weights = read_weights(folder, files, fences=(folder,) if cached is None else fences_of(cached[2]))
     if cached is not None:
         return FolderContent(cached[0], cached[1], files, weights)
     return FolderContent(None, digest(folder, files, weights), files, weights)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import huggingface_hub
 from huggingface_hub import HfApi, constants, get_session, hf_hub_download, hf_hub_url, hf_raise_for_status
@@ -21,7 +22,7 @@ from huggingface_hub.utils import build_hf_headers, disable_progress_bars  # typ
 
 from wirecheck.errors import CouldNotCheck, HubUnreachable, ModelNotFound, OfflineNotCached
 from wirecheck.safetensors_header import HeaderError, header_end, is_lfs_pointer
-from wirecheck.snapshot_folder import checkpoint, is_metadata, list_files, max_bytes, read_json, read_weights
+from wirecheck.snapshot_folder import checkpoint, fences_of, is_metadata, list_files, max_bytes, read_json, read_weights
 from wirecheck.snapshot_hub_calls import AnswerCutShort, ask, together
 from wirecheck.weight_files import (
     Checkpoint,
@@ -84,13 +85,19 @@ class Repository:
     def ask(self, call: Callable[[], T], what: str, size: int = 0) -> T:
         """See `snapshot_hub_calls.ask`."""
         deadline_s = DEADLINE_S + size / _SLOWEST_BYTES_PER_S
-        page = f"{self.endpoint}/{self.name}"
+        page = f"{without_password(self.endpoint)}/{self.name}"
         return ask(call, repo=self.name, what=what, deadline_s=deadline_s, page=page)
 
     @property
     def download(self) -> str:
         """The command that fetches everything."""
         return f"hf download {self.name}" + (f" --revision {self.revision}" if self.revision else "")
+
+
+def without_password(endpoint: str) -> str:
+    """An address as it may be printed."""
+    parts = urlsplit(endpoint)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def repository_of(
@@ -182,7 +189,7 @@ def _download(repository: Repository, commit: str, listed: Listed) -> None:
             raise
         if listed.digest is None or _digest(path, listed.digest) == listed.digest:
             return
-        blob = path.resolve()
+        blob = blob_of(path)
         path.unlink(missing_ok=True)  # else the client leaves the link where it leads, whatever it downloads
     blob.unlink(missing_ok=True)
     raise HubUnreachable(
@@ -197,6 +204,14 @@ def _digest(path: Path, like: str) -> str:
     if len(like) == hashlib.sha256().digest_size * 2:
         return hashlib.sha256(content).hexdigest()
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
+def blob_of(path: Path) -> Path:
+    """The cache's own name for a file's bytes, which is what the hub calls them: where the file's link leads.
+
+    Not where that leads in turn: a blob that came by Xet is itself a link, to a name that Xet gives.
+    """
+    return path.parent / path.readlink() if path.is_symlink() else path
 
 
 def _remember(repository: Repository, commit: str, listing: dict[str, Listed]) -> None:
@@ -237,7 +252,7 @@ def _weight(
         return WeightFile(name, None, None, format_, problem="missing", detail=detail)
     folder, size = repository.folder(commit), listing[name].size
     if is_regular(folder / name):
-        return read_weight_file(name, folder, found, fence=repository.storage)
+        return read_weight_file(name, folder, found, fences=fences_of(repository.storage))
     if format_ == "pickle":
         return WeightFile(name, None, size, format_)
     head, size = _head(repository, commit, name, size)
@@ -297,7 +312,7 @@ def _from_cache(repository: Repository) -> HubContent:
     lacking = [name for name in files if is_metadata(name) and name not in held]
     if files is held:
         lacking += [name for name in _SETTLED if not _settled(repository, commit, name)]
-    weights = read_weights(folder, files, fence=repository.storage)
+    weights = read_weights(folder, files, fences=fences_of(repository.storage))
     lacking += [file.name for file in weights if file.problem == "missing"]
     if not weights and files is held:
         lacking.append("model.safetensors")
@@ -306,7 +321,7 @@ def _from_cache(repository: Repository) -> HubContent:
             f"offline, and the cache lacks {', '.join(lacking)} of {repository.name}", next_step=repository.download
         )
     for name in filter(is_metadata, held):
-        blob = (folder / name).resolve().name
+        blob = blob_of(folder / name).name
         if _DIGEST.match(blob) and _digest(folder / name, blob) != blob:
             raise HubUnreachable(
                 f"{repository.name}: the cached {name} is damaged", next_step=f"{repository.download} --force-download"

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from typing import TypeVar
-from urllib.parse import urlsplit
+from typing import Any, TypeVar
 
 import huggingface_hub
 from huggingface_hub import HfApi, constants, get_session, hf_raise_for_status
+from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # documented
 
-from wirecheck.snapshot_hub import TIMEOUT_S
+from wirecheck.snapshot_hub import TIMEOUT_S, without_password
 from wirecheck.snapshot_hub_calls import ask
 
 T = TypeVar("T")
@@ -21,6 +21,7 @@ T = TypeVar("T")
 DEADLINE_S = 30.0
 _PROXY_ASKS = 407
 _SERVER_FAILS = 500
+_REFUSED, _WELL = (401, 403), 200
 HIDDEN, SHORTEST = "(the token)", 8
 """What stands for a token, and the length below which it is none: `HF_TOKEN=a` would take every `a` out of a text."""
 
@@ -32,26 +33,55 @@ class HubClock:
     status: int
     ahead_s: float | None
     """Seconds that this machine's clock is ahead of the hub's; None where the answer tells no time."""
+    is_hub: bool
+    """Whether it was answered in JSON."""
 
 
 def endpoint() -> str:
     """The hub that huggingface_hub asks, without a password that its address may hold."""
-    parts = urlsplit(constants.ENDPOINT.rstrip("/"))
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    return without_password(constants.ENDPOINT.rstrip("/"))
 
 
 def clock() -> HubClock:
-    """Ask the hub for its front page's head. Raises HubUnreachable and other children of CouldNotCheck."""
+    """Ask the hub for a model, any. Raises HubUnreachable and other children of CouldNotCheck."""
 
     def call() -> HubClock:
         before = time.time()
-        answer = get_session().head(f"{constants.ENDPOINT.rstrip('/')}/", timeout=TIMEOUT_S, follow_redirects=False)
+        answer = _get("/api/models?limit=1")
         middle = (before + time.time()) / 2
         if answer.status_code >= _SERVER_FAILS or answer.status_code == _PROXY_ASKS:
             hf_raise_for_status(answer)
-        return HubClock(answer.status_code, _ahead(answer.headers.get("Date"), answer.headers.get("Age"), middle))
+        ahead_s = _ahead(answer.headers.get("Date"), answer.headers.get("Age"), middle)
+        return HubClock(answer.status_code, ahead_s, is_hub=_is_json(answer))
 
-    return ask(call, repo=endpoint(), what="its front page", deadline_s=DEADLINE_S, page=endpoint())
+    return ask(call, repo=endpoint(), what="a list of models", deadline_s=DEADLINE_S, page=endpoint())
+
+
+def token_taken() -> bool | None:
+    """Whether the hub knows the account of this machine's token; None where it does not say. Raises CouldNotCheck's."""
+
+    def call() -> bool | None:
+        answer = _get("/api/whoami-v2", **build_hf_headers())
+        if answer.status_code in _REFUSED:
+            return False
+        return True if answer.status_code == _WELL and _is_json(answer) else None
+
+    return ask(call, repo=endpoint(), what="whose token it is", deadline_s=DEADLINE_S, page=endpoint())
+
+
+def _get(path: str, **headers: str) -> Any:
+    """An answer as it comes: no redirect is followed, to a login page or elsewhere."""
+    url = f"{constants.ENDPOINT.rstrip('/')}{path}"
+    return get_session().get(url, headers=headers, timeout=TIMEOUT_S, follow_redirects=False)
+
+
+def _is_json(answer: Any) -> bool:
+    """Whether it speaks as a hub does, in all it says: a portal answers with pages."""
+    try:
+        answer.json()
+    except ValueError:
+        return False
+    return True
 
 
 def _ahead(date: str | None, age: str | None, now: float) -> float | None:

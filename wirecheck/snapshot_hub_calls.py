@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -38,6 +39,8 @@ _FOREIGN = (_TRANSPORT, OSError, ValueError, KeyError, TypeError, AttributeError
 
 _POOL_CLOSED = (RuntimeError, AttributeError)
 """What a request ends with when another thread's failed connection made the client close the shared pool."""
+_USER = re.compile(r"://[^/\s@]+@")
+"""Name and password in an address."""
 _LOGIN = "set HF_TOKEN to the token of an account that may read it"
 
 
@@ -188,5 +191,5 @@ def _by_status(status: int, *, repo: str, what: str, page: str) -> CouldNotCheck
 
 
 def _first_line(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
+    text = _USER.sub("://", str(error)).strip().splitlines()
     return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__

@@ -23,13 +23,15 @@ from wirecheck.disk_room import NOT_TOLD, fallocate
 from wirecheck.errors import CouldNotCheck, HubUnreachable, OutputNotWritten
 from wirecheck.snapshot_hub import TIMEOUT_S, Repository, repository_of
 from wirecheck.snapshot_hub_calls import together
-from wirecheck.weight_files import Listed, git_sha1_of, is_regular, leaves, sha256_of
+from wirecheck.weight_files import Listed, git_sha1_of, is_regular, sha256_of, spelt_outside
 
 Told = Callable[[int], None]
 """Told how many bytes have come; negative where some are asked for again."""
 
 _SHA256 = 64
 _DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_BLOCK = 512
+"""Bytes that st_blocks counts in."""
 _ROOM_LEFT = 64 * 1024 * 1024
 """Bytes of a disk that are not filled."""
 
@@ -70,9 +72,18 @@ class Wanted:
         except OSError:
             return 0
 
+    @property
+    def held(self) -> int:
+        """Bytes of the disk that it has already: those that came, and those that were reserved for the others."""
+        try:
+            seen = self.part.stat()
+        except OSError:
+            return 0
+        return min(max(seen.st_size, getattr(seen, "st_blocks", 0) * _BLOCK), self.size)
+
 
 def wanted(name: str, commit: str, files: Sequence[Listed]) -> tuple[Wanted, ...]:
-    """The files of them that the cache does not hold whole. Raises CouldNotCheck where a name or digest is no such."""
+    """The files, with their places in the cache. Raises CouldNotCheck where a name or a digest is no such."""
     repository = repository_of(name, commit)
     found = tuple(Wanted(repository, commit, one) for one in files)
     for one in found:
@@ -81,9 +92,9 @@ def wanted(name: str, commit: str, files: Sequence[Listed]) -> tuple[Wanted, ...
                 f"{name}: the hub lists {one.listed.name} without size or digest, so it cannot be verified",
                 next_step="see whether HF_ENDPOINT is a hub or a mirror that tells them",
             )
-        if leaves(one.listed.name, one.repository.folder(commit), one.repository.storage):
+        if spelt_outside(one.listed.name):
             raise CouldNotCheck(f"{name}: the hub lists {one.listed.name!r}, which leads out of the model's folder")
-    return tuple(one for one in found if not (is_regular(one.place) and one.place.stat().st_size == one.size))
+    return found
 
 
 def make_room(files: Sequence[Wanted]) -> None:
@@ -93,7 +104,7 @@ def make_room(files: Sequence[Wanted]) -> None:
     """
     if not files:
         return
-    need = sum(one.size - one.come for one in files)
+    need = sum(one.size - one.held for one in files)
     folder = files[0].repository.cache
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -114,8 +125,9 @@ def make_room(files: Sequence[Wanted]) -> None:
     held: list[Wanted] = []
     try:
         for one in files:
-            held.append(one)
-            reserve(one.part, one.size)
+            if len(one.listed.digest or "") == _SHA256:  # the others the client writes to a file of its own
+                held.append(one)
+                reserve(one.part, one.size)
     except OSError as error:
         for one in held:
             _release(one.part)
@@ -159,20 +171,78 @@ def _release(path: Path) -> None:
 
 
 def download(files: Sequence[Wanted], told: Told) -> None:
-    """Every file into the cache, whole and verified. Raises CouldNotCheck's children; what has come is kept."""
-    together([partial(_one, one, told) for one in files])
+    """Every file into the cache, whole and verified. Raises CouldNotCheck's children; what has come is kept.
+
+    Bytes that several of them share come once.
+    """
+    blobs = {one.blob: one for one in files}
+    together([partial(_come, one, told) for one in blobs.values() if len(one.listed.digest or "") == _SHA256])
+    for one in files:
+        _put(one)
 
 
-def _one(one: Wanted, told: Told) -> None:
-    if len(one.listed.digest or "") == _SHA256:
-        for attempt in (1, 2):
-            _come(one, told)
-            if _verified(one, told, again=attempt == 1):
-                break
+def _come(one: Wanted, told: Told) -> None:
+    """The bytes into the blob. A copy with another digest is asked for once more. Raises HubUnreachable."""
+    for attempt in (1, 2):
+        try:
+            one.repository.ask(partial(_bytes, one, told), one.listed.name, one.size)
+        except _Altered:
+            if attempt == 2:  # noqa: PLR2004
+                raise _altered(one) from None
+        else:
+            return
+
+
+class _Altered(Exception):
+    """What came has not the digest that the hub lists."""
+
+
+def _bytes(one: Wanted, told: Told) -> None:
+    """From where they stopped, alone; the part gets the blob's name when its digest is right. Raises _Altered."""
+    with _alone(one):
+        if is_regular(one.blob):
+            if verify(one.blob, one.listed):  # another process was first
+                one.part.unlink(missing_ok=True)
+                return
+            one.blob.unlink()
+        with one.part.open("r+b" if one.part.exists() else "w+b") as file:
+            begin = file.seek(0, os.SEEK_END)
+            if begin > one.size:
+                begin = file.truncate(0)
+            file.seek(begin)
+            repository = one.repository
+            http_get(
+                hf_hub_url(repository.name, one.listed.name, revision=one.commit, endpoint=repository.endpoint),
+                _Counted(file, told),  # type: ignore[arg-type]  # of a file it uses write, seek, tell and truncate
+                resume_size=begin,
+                headers=build_hf_headers(),
+                expected_size=one.size,
+                displayed_filename=one.listed.name,
+            )
+        if not verify(one.part, one.listed):
+            told(-one.come)
+            one.part.unlink(missing_ok=True)
+            raise _Altered
+        os.replace(one.part, one.blob)  # noqa: PTH105 - one atomic move, by its own name
+
+
+@contextmanager
+def _alone(one: Wanted) -> Iterator[None]:
+    """No other process writes to that part meanwhile (where the file system honours locks); it is waited for."""
+    lock = one.repository.cache / ".locks" / one.repository.storage.name / f"{one.part.name}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    one.part.parent.mkdir(parents=True, exist_ok=True)
+    with WeakFileLock(lock):  # as long as the caller's own patience lasts
+        yield
+
+
+def _put(one: Wanted) -> None:
+    """The file to its place at the commit, by the client's own way; what lies there already counts if it is right."""
+    if not verify(one.place, one.listed):
+        one.place.unlink(missing_ok=True)
     one.repository.ask(partial(_link, one), one.listed.name, one.size)
     if not verify(one.place, one.listed):
         one.place.unlink(missing_ok=True)
-        one.blob.unlink(missing_ok=True)
         raise _altered(one)
 
 
@@ -181,44 +251,6 @@ def _altered(one: Wanted) -> HubUnreachable:
         f"{one.repository.name}: the bytes of {one.listed.name} are not those the hub lists ({one.listed.digest})",
         next_step="try again; a proxy or mirror in between may serve an altered copy",
     )
-
-
-def _come(one: Wanted, told: Told) -> None:
-    """The bytes into `one.part`, from where they stopped."""
-    if is_regular(one.blob):
-        return
-
-    def call() -> None:
-        with _alone(one), one.part.open("r+b" if one.part.exists() else "w+b") as file:
-            begin = file.seek(0, os.SEEK_END)
-            if begin > one.size:
-                begin = file.truncate(0)
-            file.seek(begin)
-            http_get(
-                hf_hub_url(
-                    one.repository.name,
-                    one.listed.name,
-                    revision=one.commit,
-                    endpoint=one.repository.endpoint,
-                ),
-                _Counted(file, told),  # type: ignore[arg-type]  # of a file it uses write, seek, tell and truncate
-                resume_size=begin,
-                headers=build_hf_headers(),
-                expected_size=one.size,
-                displayed_filename=one.listed.name,
-            )
-
-    one.part.parent.mkdir(parents=True, exist_ok=True)
-    one.repository.ask(call, one.listed.name, one.size)
-
-
-@contextmanager
-def _alone(one: Wanted) -> Iterator[None]:
-    """No other process writes to that part meanwhile (where the file system honours locks)."""
-    lock = one.repository.cache / ".locks" / one.repository.storage.name / f"{one.part.name}.lock"
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with WeakFileLock(lock, timeout=TIMEOUT_S):
-        yield
 
 
 class _Counted:
@@ -247,20 +279,6 @@ class _Counted:
         self._file.seek(min(before, after))
         self._told(after - before)
         return after
-
-
-def _verified(one: Wanted, told: Told, *, again: bool) -> bool:
-    """Move the part to its place when its digest is right. Raises HubUnreachable where it is wrong a second time."""
-    if is_regular(one.blob):
-        return True
-    if verify(one.part, one.listed):
-        os.replace(one.part, one.blob)  # noqa: PTH105 - one atomic move, by its own name
-        return True
-    told(-one.come)
-    one.part.unlink(missing_ok=True)
-    if not again:
-        raise _altered(one)
-    return False
 
 
 def _link(one: Wanted) -> None:

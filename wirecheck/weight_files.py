@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -103,13 +103,19 @@ def git_sha1_of(path: Path) -> str:
     return total.hexdigest()
 
 
-def leaves(name: str, root: Path, fence: Path) -> bool:
-    """Whether a file name, as an index writes it, leads out of `fence`, by its spelling or through a link."""
+def spelt_outside(name: str) -> bool:
+    """Whether a file name, as an index or a listing writes it, is none of a file below the folder."""
     path = PurePosixPath(name)
-    if not name or path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
+    return not name or path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name
+
+
+def leaves(name: str, root: Path, fences: Sequence[Path]) -> bool:
+    """Whether a file name, as an index writes it, leads out of all `fences`, by its spelling or through a link."""
+    if spelt_outside(name):
         return True
     try:
-        return not (root / name).resolve().is_relative_to(fence.resolve())
+        there = (root / name).resolve()
+        return not any(there.is_relative_to(fence.resolve()) for fence in fences)
     except (OSError, RuntimeError):  # a link that turns in a circle
         return True
 
@@ -138,9 +144,9 @@ def without_index(files: Iterable[str]) -> Checkpoint:
     return Checkpoint(tuple(sorted(f for f in files if f.startswith("pytorch_model") and f.endswith(".bin"))), "pickle")
 
 
-def read_weight_file(name: str, root: Path, found: Checkpoint, *, fence: Path) -> WeightFile:
-    """One file below `root`, its header read; a name or link that leads out of `fence` is refused and never opened."""
-    if leaves(name, root, fence):
+def read_weight_file(name: str, root: Path, found: Checkpoint, *, fences: Sequence[Path]) -> WeightFile:
+    """One file below `root`, its header read; a name or link that leads out of `fences` is refused and never opened."""
+    if leaves(name, root, fences):
         detail = f"{name!r} leads out of the model's folder and was not read"
         return WeightFile(name, None, None, found.format, problem="malformed", detail=detail)
     path = root / name

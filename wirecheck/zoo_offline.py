@@ -51,7 +51,9 @@ def reload(snapshot: Snapshot, *, dtype: str, trust_remote_code: bool, hub_offli
     environment |= {"HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
     if hub_offline:
         environment["HF_HUB_OFFLINE"] = "1"
-    command = [sys.executable, "-m", "wirecheck.zoo_offline"]
+    # Without -P the working folder would come first, and a model's folder may hold a ctypes.py.
+    environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    command = [sys.executable, "-P", "-m", "wirecheck.zoo_offline"]
     try:
         done = subprocess.run(  # noqa: S603 - this interpreter, this module
             command,

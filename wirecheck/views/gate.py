@@ -114,9 +114,10 @@ def acceptances(found: GateResult) -> tuple[str, ...]:
 
 
 def unlike_locked(found: GateResult) -> tuple[str, ...]:
-    """The rows that came to something else than when they were locked: another question, or another machine."""
-    return tuple(
-        f"{row.name}: not what the lock says of it: the file asks otherwise, or this machine answers otherwise"
+    """The rows that came to something else than when they were locked, and whether the question is another one."""
+    asked = f"{found.file}: asks otherwise than when it was locked; if that is meant: wirecheck lock"
+    return (asked,) * (found.asked_as_locked is False) + tuple(
+        f"{row.name}: not what the lock says of it: something is asked, or this machine answers, otherwise"
         for row in found.rows
         if row.as_locked is False and not _pinned_otherwise(row)
     )
