@@ -31,6 +31,7 @@ from wirecheck.baseline import NEWS, compare, heard
 from wirecheck.cli_output import to_json
 from wirecheck.demo import demo_folders
 from wirecheck.gate_records import GateResult
+from wirecheck.gate_troubles import Trouble
 from wirecheck.schema import CheckedModel, Level, Policy
 from wirecheck.views import annotations, code_quality
 from wirecheck.views import gate as view
@@ -57,6 +58,20 @@ def test_the_same_is_unchanged_and_other_figures_are_updated():
     assert only(ran(false_expectation("It is 7, not 32,000.")), then=then) == "updated"
     digest = (ran(false_expectation("It is of 0123456789ab.")),)
     assert only(ran(false_expectation("It is of ba9876543210.")), then=digest) == "updated"
+
+
+@pytest.mark.parametrize(
+    ("claim", "wording"),
+    [
+        ("One step peaks at 47.38 GB, 1,024 of 2e-5.", "One step peaks at # GB, # of #."),
+        ("vocab_size is 32768, not 32000.", "vocab_size is #, not #."),
+        ("at deadbeef00 now", "at # now"),
+        ("model-00001-of-00002.safetensors has another digest", "model-00001-of-00002.safetensors has another digest"),
+        ("layers.12.mlp.weight and x7 differ", "layers.12.mlp.weight and x7 differ"),
+    ],
+)
+def test_figures_are_left_out_and_names_are_not(claim, wording):
+    assert Trouble("r", ("a",), "", "C", "n", "p", "note", claim).wording == wording
 
 
 def test_other_words_are_new():

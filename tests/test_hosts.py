@@ -104,6 +104,8 @@ def test_the_action_passes_words_on_and_nothing_else_to_the_shell(place):
     code, out, told, _ = act(place, args="--locked")
     assert (code, told["outcome"]) == (2, "not-run")
     assert "wirecheck lock" in out
+    code, out, _, _ = act(place, args="--offline\n--locked\n")
+    assert (code, "wirecheck lock" in out) == (2, True), "every line of the input counts"
     act(place, file="$(touch stolen).toml", args="; touch stolen")
     assert not (place / "stolen").exists()
 

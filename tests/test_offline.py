@@ -16,6 +16,7 @@ from wirecheck.demo import demo_folders
 from wirecheck.errors import CannotRun
 from wirecheck.probes import offline
 from wirecheck.schema import Level, PairResult, Policy
+from wirecheck.snapshot import parse_ref, take
 from wirecheck.zoo_offline import Reload
 
 TRUSTED = Policy(trust_remote_code=True)
@@ -113,6 +114,15 @@ def test_a_child_without_a_word_is_no_answer(folder, monkeypatch):
     monkeypatch.setattr(zoo_offline.sys, "executable", "/bin/false")
     with pytest.raises(CannotRun, match="no result"):
         looked(folder, Policy())
+
+
+def test_nothing_of_the_working_folder_is_imported(folder, monkeypatch):
+    """A model's folder may hold a file that is named like a module."""
+    monkeypatch.chdir(folder)
+    for name in ("ctypes", "json", "transformers"):
+        (folder / f"{name}.py").write_text("from pathlib import Path; Path('stolen').touch()")
+    zoo_offline.reload(take(parse_ref(str(folder))), dtype="float32", trust_remote_code=False, hub_offline=True)
+    assert not (folder / "stolen").exists()
 
 
 def test_the_hook_refuses_and_writes_down():
