@@ -50,6 +50,7 @@ FLOORS = {
             "readiness",
             "limits",
             "deadline",
+            "store",
             "disk_room",
         ),
         *("geometry", "lm_head", "rope", "quantization", "model_types", "vocabulary", "expectations", "templating"),

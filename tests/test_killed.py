@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -79,8 +80,10 @@ def nothing_half(place: Path) -> None:
         assert read_lock(place / "wirecheck.lock").models[0].commit == COMMIT
     if (place / "gate.json").exists():
         GateResult.model_validate_json((place / "gate.json").read_text())
-    for path in (place / "cache").rglob("*.json"):
-        json.loads(path.read_text())
+    store = place / "cache" / "answers.sqlite"
+    if store.exists():
+        with closing(sqlite3.connect(store)) as database:
+            assert database.execute("pragma integrity_check").fetchone() == ("ok",)
 
 
 @pytest.mark.parametrize("seed", range(TIMES))

@@ -36,7 +36,7 @@ def test_cfg11_fires_on_a_key_that_nothing_established_and_lists_the_known(tmp_p
     (finding,) = output.findings
     assert finding.severity == "block"
     assert "no probe established it" in finding.claim
-    assert finding.remedy.endswith("established for model a: tied, vocab_size.")
+    assert finding.remedy.endswith("established: tied, vocab_size.")
 
 
 def test_cfg11_leaves_a_known_key_open_that_this_run_did_not_come_to(tmp_path):

@@ -55,7 +55,7 @@ def _compare(expectation: Expectation, facts: tuple[Fact, ...]) -> Comparison:
         known = expectation.key if expectation.key in KNOWN_KEYS else None
         claim = f"{expectation.key} was expected to be {expected}, and no probe established it."
         seen = Evidence(level=Level.INSPECTED, source="facts of this run", observed=None, expected=expectation.value)
-        remedy = f"Correct the key or remove the expectation; established for model {expectation.subject}: {keys}."
+        remedy = f"Correct the key or remove the expectation; established: {keys}."
         return Comparison(holds=False, claim=claim, evidence=seen, remedy=remedy, open=known)
     holds = same(fact.value, expectation.value)
     found = shown(fact.value)

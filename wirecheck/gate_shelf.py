@@ -1,8 +1,8 @@
 """What earlier checks of the same bytes came to, kept by content: an unchanged gate runs nothing.
 
 A key holds all that an answer depends on: the bytes of every file beside the weights, what the hub lists, size, times
-and inode of every weight file on disk, what was asked, the seed, devices, and the versions on this machine. Answers are
-written aside and moved; one that cannot be read is none. A proof that all loads offline is made anew each time.
+and inode of every weight file on disk, what was asked, the seed, devices, and the versions on this machine. One
+that cannot be read is none. A proof that all loads offline is made anew each time.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from wirecheck.runner import Check, environment
 from wirecheck.schema import PairResult, ProbeRun, Ran, Skipped, Subject, WireSpec
 from wirecheck.snapshot import Snapshot
 from wirecheck.snapshot_folder import is_metadata, list_files, max_bytes
+from wirecheck.store import Store
 from wirecheck.weight_files import is_regular, sha256_of
-from wirecheck.whole_file import put_whole
 
-FORMAT = 2
-"""Of the files on the shelf: another number, another shelf."""
+FORMAT = 3
+"""Of the answers: another number, other keys."""
+STORE = "answers.sqlite"
 _RUNS: TypeAdapter[tuple[ProbeRun, ...]] = TypeAdapter(tuple[ProbeRun, ...])
 _BY_DESIGN = ("beyond --depth", "moot after")
 """How the reasons begin for which a probe is skipped whatever the machine."""
@@ -36,16 +37,16 @@ _DEVICES = ("/dev/nvidia0", "/dev/kfd")
 
 @dataclass(frozen=True)
 class Shelf:
-    """A folder of answers."""
+    """Answers in a store."""
 
-    folder: Path
+    store: Store
     fresh: bool = False
     """Whether nothing is taken from it; what is found is put there all the same."""
 
     @classmethod
     def of_user(cls, *, fresh: bool = False) -> Shelf:
         """That of the user's cache folder."""
-        return cls(cache_home() / "gate", fresh=fresh)
+        return cls(Store(cache_home() / STORE), fresh=fresh)
 
     def whole(self, check: Check) -> PairResult | None:
         """The whole of a check, where all of it is there."""
@@ -67,7 +68,7 @@ class Shelf:
             if text is None:
                 continue
             try:
-                found[side] = _RUNS.validate_json(text)
+                found[side] = of_side(_RUNS.validate_json(text), side)
             except ValidationError:
                 continue
         return found
@@ -77,25 +78,33 @@ class Shelf:
         if check.request.wire.is_own or result.status != "finished":
             return
         if all(map(_is_final, result.runs)):
-            self._write(_key(check, "whole"), result.model_dump_json())
+            self._write(_key(check, "whole"), "pair", result.model_dump_json())
         for side in _sides(check):
             own = [run for run in result.runs if run.subject == side]
             if own and all(map(_is_final, own)):
-                self._write(_key(check, side), _RUNS.dump_json(tuple(own)).decode())
+                self._write(_key(check, side), "model", _RUNS.dump_json(of_side(own, "a")).decode())
 
     def _read(self, key: str) -> str | None:
         if self.fresh:
             return None
-        try:
-            return (self.folder / f"{key}.json").read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError):
-            return None
+        return self.store.get(key)
 
-    def _write(self, key: str, text: str) -> None:
-        try:
-            put_whole(self.folder / f"{key}.json", text)
-        except OSError:
-            return
+    def _write(self, key: str, kind: str, text: str) -> None:
+        self.store.put(key, kind, text)
+
+
+def of_side(runs: Sequence[ProbeRun], side: Subject) -> tuple[ProbeRun, ...]:
+    """A model's runs, as they would be had it stood on that side: nothing else in them depends on it."""
+    return tuple(
+        run.model_copy(
+            update={
+                "subject": side,
+                "findings": tuple(one.model_copy(update={"subject": side}) for one in run.findings),
+                "facts": tuple(one.model_copy(update={"subject": side}) for one in run.facts),
+            }
+        )
+        for run in runs
+    )
 
 
 def _is_final(run: ProbeRun) -> bool:
@@ -113,14 +122,14 @@ def _key(check: Check, part: str) -> str:
     request = check.request
     policy = request.policy.model_dump(mode="json", exclude={"accepted", "required", "strict"})
     if part != "whole":
-        policy["expectations"] = [one for one in policy["expectations"] if one["subject"] == part]
+        policy["expectations"] = [one | {"subject": ""} for one in policy["expectations"] if one["subject"] == part]
         for of_sides in ("pins", "locked"):
-            policy[of_sides] = [one for one in policy[of_sides] if one["subject"] == part]
+            policy[of_sides] = [one | {"subject": ""} for one in policy[of_sides] if one["subject"] == part]
         policy["gpus"] = []
     models = {"a": check.a, "b": check.b}
     told = {
         "format": FORMAT,
-        "part": part,
+        "part": "whole" if part == "whole" else "model",
         "models": [_told(one) for side, one in models.items() if one is not None and part in ("whole", side)],
         "wire": request.wire.model_dump(mode="json"),
         "train": request.train.model_dump(mode="json"),
