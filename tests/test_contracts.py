@@ -32,6 +32,7 @@ FLOORS = {
         "lock_records",
         "difference_records",
         "gate_troubles",
+        "matrix_records",
         "baseline",
         "machine_records",
         "whole_file",
@@ -71,7 +72,7 @@ FLOORS = {
         *("demo", "wires", "wires.*", "vram", "vram.*"),
     ),
     2: ("probe", "probes", "probes.*", "verdict", "difference", "difference_changes", "difference_grounds"),
-    3: ("runner", "architectures", "architecture_study", "fit", "fit_*", "gate", "gate_shelf", "lock"),
+    3: ("runner", "architectures", "architecture_study", "fit", "fit_*", "gate", "gate_shelf", "lock", "matrix"),
     4: ("cli", "cli_*", "doctor", "doctor_*"),
 }
 """Imports go down, or stay on the floor. Views stand beside the floors: they import the records and one another."""
@@ -155,7 +156,7 @@ def test_imports_go_down(path: Path) -> None:
     if is_view(name):
         assert {other for other in uses if not is_view(other)} <= {
             *("schema", "architecture_records", "frontier_records", "gate_records", "lock_records"),
-            *("difference_records", "gate_troubles", "baseline"),
+            *("difference_records", "gate_troubles", "baseline", "matrix_records"),
         }
         return
     too_high = {other for other in uses if is_view(other) or floor(other) > floor(name)}

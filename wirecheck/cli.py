@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from wirecheck import __version__
-from wirecheck.cli_options import Baseline, GateReport, Json, Model, Report, ReportOfTables, of_fit, shared
+from wirecheck.cli_options import Baseline, GateReport, Json, Model, Report, ReportOfTables, of_fit, of_matrix, shared
 from wirecheck.errors import WirecheckError
 
 app = typer.Typer(
@@ -70,6 +70,30 @@ def fit(a: Model, b: Model, **options: Any) -> None:
     from wirecheck.cli_fit import fit_command
 
     raise typer.Exit(fit_command([a, b], options))
+
+
+@app.command()
+@of_matrix
+def matrix(
+    models: Annotated[list[str] | None, typer.Argument(metavar="MODEL", help="Two or more models.")] = None,
+    **options: Any,
+) -> None:
+    """Judge every pair of many models: each is probed once, and of a pair only what needs both is run.
+
+    Ctrl-C keeps what is finished, and a second run goes on there. Exits 0 when every pair is judged, whatever the
+    verdicts; 4 when a model could not be read (the other pairs are judged all the same).
+    """
+    from wirecheck.cli_matrix import matrix_command
+
+    raise typer.Exit(matrix_command(models or [], options))
+
+
+@app.command()
+def cache(clear: Annotated[bool, typer.Option("--clear", help="Take it all away.")] = False) -> None:
+    """Say what earlier gates and matrices left in the cache folder, or clear it."""
+    from wirecheck.cli_matrix import cache_command
+
+    raise typer.Exit(cache_command(clear=clear))
 
 
 @app.command()

@@ -109,11 +109,31 @@ FIT: dict[str, tuple[Any, Any]] = {name: SHARED[name] for name in OF_FIT} | {
     "jobs": _option(int | None, "Processes at a time.", min=1, show_default="one per CPU"),
 }
 """The options of `fit`."""
+MATRIX: dict[str, tuple[Any, Any]] = SHARED | {
+    "against": _option(str | None, "Only the pairs of that model.", metavar="MODEL"),
+    "top": _option(int | None, "Show that many of the best pairs.", min=1, show_default="20"),
+    "from_file": _option(Path | None, "More models, one on each line; - is stdin.", None, "--from", metavar="FILE"),
+    "jobs": _option(int | None, "Processes at a time.", min=1, show_default="one per CPU"),
+    "fresh": _option(bool, "Run everything, whatever an earlier run found.", False, "--fresh"),
+    "report": (
+        Annotated[
+            list[Path] | None,
+            typer.Option(metavar="PATH", help="Write a report: .md, .html, .csv or .jsonl. Repeatable."),
+        ],
+        None,
+    ),
+}
+"""The options of `matrix`."""
 
 
 def shared(command: Callable[..., None]) -> Callable[..., None]:
     """Give `command`, which takes `**options`, every shared option in the signature that typer reads."""
     return _with(command, SHARED)
+
+
+def of_matrix(command: Callable[..., None]) -> Callable[..., None]:
+    """Give `command`, which takes `**options`, the options of `matrix`."""
+    return _with(command, MATRIX)
 
 
 def of_fit(command: Callable[..., None]) -> Callable[..., None]:

@@ -19,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from wirecheck.architectures import cache_home
 from wirecheck.runner import Check, environment
-from wirecheck.schema import PairResult, ProbeRun, Ran, Skipped, Subject, WireSpec
+from wirecheck.schema import MemoryEstimate, PairResult, ProbeRun, Ran, Record, Skipped, Subject, WireSpec
 from wirecheck.snapshot import Snapshot
 from wirecheck.snapshot_folder import is_metadata, list_files, max_bytes
 from wirecheck.store import Store
@@ -31,8 +31,17 @@ STORE = "answers.sqlite"
 _RUNS: TypeAdapter[tuple[ProbeRun, ...]] = TypeAdapter(tuple[ProbeRun, ...])
 _BY_DESIGN = ("beyond --depth", "moot after")
 """How the reasons begin for which a probe is skipped whatever the machine."""
+_BOTH = ("whole", "pair")
+"""Parts of a key that are of both models."""
 _NVIDIA = Path("/proc/driver/nvidia")
 _DEVICES = ("/dev/nvidia0", "/dev/kfd")
+
+
+class PairRuns(Record):
+    """What only both models together came to."""
+
+    runs: tuple[ProbeRun, ...]
+    memory: MemoryEstimate | None
 
 
 @dataclass(frozen=True)
@@ -84,6 +93,36 @@ class Shelf:
             if own and all(map(_is_final, own)):
                 self._write(_key(check, side), "model", _RUNS.dump_json(of_side(own, "a")).decode())
 
+    def pair(self, check: Check) -> PairResult | None:
+        """The whole of a check whose models' runs are known, where the pair's own are there."""
+        if check.request.policy.prove_offline:
+            return None
+        text = self._read(_key(check, "pair"))
+        try:
+            kept = None if text is None else PairRuns.model_validate_json(text)
+        except ValidationError:
+            return None
+        if kept is None:
+            return None
+        check.runs = [*check.known["a"], *check.known["b"], *kept.runs]
+        check.memory = kept.memory
+        return check.result("finished")
+
+    def keep_model(self, check: Check, runs: Sequence[ProbeRun]) -> None:
+        """Put there what a model's probes came to, as they stand for `a`."""
+        if not check.request.wire.is_own and runs and all(map(_is_final, runs)):
+            self._write(_key(check, "a"), "model", _RUNS.dump_json(tuple(runs)).decode())
+
+    def keep_pairs(self, found: Sequence[tuple[Check, PairResult]]) -> None:
+        """Put there what the pairs' own probes came to, all at once."""
+        rows = []
+        for check, result in found:
+            own = tuple(run for run in result.runs if run.subject == "pair")
+            if not check.request.wire.is_own and result.status == "finished" and all(map(_is_final, own)):
+                kept = PairRuns(runs=own, memory=result.memory)
+                rows.append((_key(check, "pair"), "pair of a matrix", kept.model_dump_json()))
+        self.store.put_many(rows)
+
     def _read(self, key: str) -> str | None:
         if self.fresh:
             return None
@@ -121,7 +160,7 @@ def _key(check: Check, part: str) -> str:
     """Of the whole, or of the runs of model `a` or `b`, which depend on the other one in nothing."""
     request = check.request
     policy = request.policy.model_dump(mode="json", exclude={"accepted", "required", "strict"})
-    if part != "whole":
+    if part not in _BOTH:
         policy["expectations"] = [one | {"subject": ""} for one in policy["expectations"] if one["subject"] == part]
         for of_sides in ("pins", "locked"):
             policy[of_sides] = [one | {"subject": ""} for one in policy[of_sides] if one["subject"] == part]
@@ -129,8 +168,8 @@ def _key(check: Check, part: str) -> str:
     models = {"a": check.a, "b": check.b}
     told = {
         "format": FORMAT,
-        "part": "whole" if part == "whole" else "model",
-        "models": [_told(one) for side, one in models.items() if one is not None and part in ("whole", side)],
+        "part": part if part in _BOTH else "model",
+        "models": [_told(one) for side, one in models.items() if one is not None and part in (*_BOTH, side)],
         "wire": request.wire.model_dump(mode="json"),
         "train": request.train.model_dump(mode="json"),
         "policy": policy,

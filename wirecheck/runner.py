@@ -193,6 +193,8 @@ class Check:
     progress: Progress
     known: Mapping[Subject, Sequence[ProbeRun]] = field(default_factory=dict)
     """Runs of a model that are there already, from a check of the same bytes that asked the same."""
+    lent: Mapping[Subject, Any] = field(default_factory=dict)
+    """Tokenizers that are loaded already, for probes that only read them."""
     runs: list[ProbeRun] = field(default_factory=list)
     memory: MemoryEstimate | None = None
 
@@ -213,6 +215,14 @@ class Check:
         except KeyboardInterrupt:
             raise Interrupted(self.result("interrupted")) from None
         return self.result("finished")
+
+    def model_runs(self) -> tuple[ProbeRun, ...]:
+        """Every probe of model A alone, those of a pair's member. Raises Interrupted."""
+        try:
+            self._model("a", self.a)
+        except KeyboardInterrupt:
+            raise Interrupted(self.result("interrupted")) from None
+        return tuple(self.runs)
 
     def result(self, status: Literal["started", "finished", "interrupted"]) -> PairResult:
         """The record of this check as it stands."""
@@ -250,6 +260,8 @@ class Check:
             side=side,
             snapshot=snapshot,
         )
+        if side in self.lent:
+            vars(bench)["tokenizer"] = self.lent[side]
         if side in self.known:
             self.runs += self.known[side]
             bench.facts = self._facts()
