@@ -16,7 +16,6 @@ import json
 import math
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -30,14 +29,17 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 import architectures  # noqa: E402 - the script beside this one
 
 from wirecheck.cli_fit import read_frontier  # noqa: E402 - the checkout's own package, after its path is set
+from wirecheck.cli_matrix import read_matrix  # noqa: E402
 from wirecheck.cli_output import read_result  # noqa: E402
-from wirecheck.cli_texts import diff_schema, file_schema, gate_schema, json_schema, lock_schema  # noqa: E402
+from wirecheck.cli_texts import diff_schema, file_schema, gate_schema, json_schema, lock_schema, matrix_schema  # noqa: E402
 from wirecheck.codes import CODES  # noqa: E402
+from wirecheck.matrix import ranked  # noqa: E402
 from wirecheck.views import fit as fit_view  # noqa: E402
 from wirecheck.views import html, markdown  # noqa: E402
+from wirecheck.views import matrix as matrix_view  # noqa: E402
 
 COMMANDS = (
-    *("", "pair", "model", "fit", "gate", "init", "fetch", "lock", "architectures"),
+    *("", "pair", "model", "fit", "matrix", "cache", "gate", "init", "fetch", "lock", "architectures"),
     *("demo", "explain", "report", "diff", "schema", "doctor"),
 )
 
@@ -62,6 +64,7 @@ def wirecheck(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         "NO_COLOR": "1",
         "TERM": "dumb",
         "HF_HUB_OFFLINE": "1",
+        "WIRECHECK_CACHE": str(cwd / "cache"),
     }
     environment.pop("FORCE_COLOR", None)
     environment.pop("GITHUB_ACTIONS", None)
@@ -96,19 +99,22 @@ WORDS = {
     "docs/schema-file.json": file_schema,
     "docs/schema-lock.json": lock_schema,
     "docs/schema-diff.json": diff_schema,
+    "docs/schema-matrix.json": matrix_schema,
     "docs/cli.md": help_page,
     "docs/checks.md": checks_page,
 }
 
 
+MATRIX = "matrix"
 FIT = "-fit"
 """How the name of a report of `wirecheck fit` ends."""
 
 
-def run_report(verb: str, name: str, models: tuple[str, str], folder: Path) -> dict[str, Any]:
-    """One fresh run in `folder`, where the models lie under short relative names."""
+def run_report(verb: str, name: str, words: tuple[str, ...], folder: Path) -> dict[str, Any]:
+    """One fresh run in `folder`, where the models lie under short relative names; options begin with a dash."""
     target = folder / f"{name}.json"
-    wirecheck(verb, *(f"./{model}" for model in models), "--json", str(target), cwd=folder)
+    models = [f"./{word}" if (folder / word).is_dir() else word for word in words]
+    wirecheck(verb, *models, "--json", str(target), cwd=folder)
     return json.loads(target.read_text(encoding="utf-8"))
 
 
@@ -117,6 +123,10 @@ def faces(path: Path) -> dict[str, str]:
     if path.stem.endswith(FIT):
         frontier = read_frontier(path)
         return {".md": fit_view.render(frontier), ".html": fit_view.render_html(frontier)}
+    if path.stem == MATRIX:
+        table = read_matrix(path)
+        best = ranked(table.cells)
+        return {".md": matrix_view.render(table, best), ".html": matrix_view.render_html(table, best)}
     result = read_result(path)
     return {".md": markdown.render(result), ".html": html.render(result)}
 
@@ -134,8 +144,8 @@ def fresh_reports(folder: Path) -> dict[str, dict[str, Any]]:
             subprocess.run([sys.executable, unpack, model, folder / model], check=True, capture_output=True)
         made[name] = run_report("pair", name, models, folder)
         made[f"{name}{FIT}"] = run_report("fit", f"{name}{FIT}", models, folder)
-        for model in models:
-            shutil.rmtree(folder / model)
+    every = sorted(model for models in SEED_PAIRS.values() for model in models)
+    made[MATRIX] = run_report("matrix", MATRIX, (*every, "--depth", "inspected", "--require", "inspected"), folder)
     return made
 
 

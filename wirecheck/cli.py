@@ -261,7 +261,7 @@ def diff(
 @app.command()
 def schema(
     of: Annotated[
-        str, typer.Argument(metavar="[result|gate|file|diff]", help="Of what.", show_default=True)
+        str, typer.Argument(metavar="[result|gate|file|lock|diff|matrix]", help="Of what.", show_default=True)
     ] = "result",
 ) -> None:
     """Print the JSON schema of a result, of a gate's result, of the file that a gate reads (for editors), of a diff."""

@@ -148,7 +148,7 @@ def shown(found: Matrix, best: Sequence[MatrixCell]) -> str:
             table.add_column(head)
         for n, cell in enumerate(best, 1):
             ratio = ABSENT if cell.token_length_ratio is None else f"{cell.token_length_ratio:.2f}"
-            memory = ABSENT if cell.memory is None else human_bytes(cell.memory).partition(" = ")[2] or ABSENT
+            memory = ABSENT if cell.memory is None else human_bytes(cell.memory).partition(" (")[0]
             codes = ", ".join(dict.fromkeys(one.code for one in cell.causes))
             outcome = Text(cell.outcome, COLOUR.get(cell.outcome, ""))
             strength = str(cell.strength or ABSENT)

@@ -67,6 +67,13 @@ def diff_schema() -> str:
     return _schema(Difference, "serialization")
 
 
+def matrix_schema() -> str:
+    """The JSON schema of a matrix."""
+    from wirecheck.matrix_records import Matrix
+
+    return _schema(Matrix, "serialization")
+
+
 def schema_of(what: str) -> str:
     """The schema of that name. Raises UsageError where there is none."""
     known = {
@@ -75,6 +82,7 @@ def schema_of(what: str) -> str:
         "file": file_schema,
         "lock": lock_schema,
         "diff": diff_schema,
+        "matrix": matrix_schema,
     }
     if what not in known:
         raise UsageError(f"schema {what}: there is none of that name", next_step=f"use one of {', '.join(known)}")

@@ -248,6 +248,7 @@ def cell_of(pair: Pair, result: PairResult, seconds: float) -> MatrixCell:
         why=result.verdict.because,
         warnings=sum(one.severity is Severity.WARN for one in result.findings),
         memory=None if result.memory is None else result.memory.allocated_bytes,
+        memory_method=None if result.memory is None else result.memory.method,
         seconds=round(seconds, 3),
         **told,
     )

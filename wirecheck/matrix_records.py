@@ -50,6 +50,8 @@ class MatrixCell(Record):
     warnings: NonNegativeInt = 0
     memory: NonNegativeInt | None = None
     """Bytes allocated at the peak of one step, both models in memory as the step asks; None where it was not traced."""
+    memory_method: str | None = None
+    """`trace`, or `formula` where nothing was to be run."""
     token_length_ratio: FiniteFloat | None = None
     """Tokens that A needs for the same texts, per token of B."""
     vocabulary_shared: NonNegativeInt | None = None

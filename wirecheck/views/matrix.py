@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -173,6 +174,8 @@ def _square(one: MatrixModel, other: MatrixModel, cell: MatrixCell | None) -> _S
 def _heat(one: MatrixModel, other: MatrixModel, cell: MatrixCell | None, least: int, most: int) -> _Square:
     if cell is None or cell.memory is None:
         return _Square("", f"{one.name} + {other.name}: not traced", "self")
-    step = 0 if most == least else int((cell.memory - least) / (most - least) * (len(_HEAT) - 1) + 0.5)
+    # By ratios: among models of 1 and of 600 GB a scale of differences would show two colours.
+    span = math.log(most / least) if least and most > least else 0.0
+    step = int(math.log(cell.memory / least) / span * (len(_HEAT) - 1) + 0.5) if span else 0
     title = f"{one.name} + {other.name}: {human_bytes(cell.memory)}"
     return _Square(f"{cell.memory / 1e9:.1f}", title, "self", _HEAT[step])
