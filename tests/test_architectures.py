@@ -15,7 +15,8 @@ import pytest
 
 from wirecheck import architecture_study, architectures, zoo_defaults, zoo_twin
 from wirecheck.architecture_records import Architecture, ArchitectureTable, Trouble
-from wirecheck.architectures import Shelf, cache_home, chosen_types, make_rows, survey
+from wirecheck.architectures import Shelf, chosen_types, make_rows, survey
+from wirecheck.cache_folder import cache_home
 from wirecheck.errors import CannotRun, UsageError
 from wirecheck.fork_pool import Died
 from wirecheck.model_types import causal_model_types

@@ -51,6 +51,7 @@ FLOORS = {
             "readiness",
             "limits",
             "deadline",
+            "cache_folder",
             "store",
             "disk_room",
         ),

@@ -21,6 +21,7 @@ from pydantic import ValidationError
 
 from wirecheck.architecture_records import Architecture, ArchitectureTable, Trouble
 from wirecheck.architecture_study import MAX_ROWS, answer, probes
+from wirecheck.cache_folder import cache_home
 from wirecheck.codes import CODES
 from wirecheck.errors import UsageError
 from wirecheck.fork_pool import Answered, Died, in_forks
@@ -146,9 +147,3 @@ class Shelf:
         except OSError:
             with suppress(OSError):
                 aside.unlink()
-
-
-def cache_home() -> Path:
-    """Where wirecheck keeps what it can make again."""
-    given = os.environ.get("WIRECHECK_CACHE")
-    return Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wirecheck"

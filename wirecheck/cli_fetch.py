@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from wirecheck.architectures import cache_home
+from wirecheck.cache_folder import cache_home
 from wirecheck.cli_gate_file import GateFile, read_file, readers
 from wirecheck.cli_lock import lock_of
 from wirecheck.cli_output import say

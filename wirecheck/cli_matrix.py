@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from wirecheck.architectures import cache_home
+from wirecheck.cache_folder import cache_home
 from wirecheck.cli_console import stderr_console
 from wirecheck.cli_output import say, write
 from wirecheck.cli_request import OPTIONS, request

@@ -45,7 +45,7 @@ def hub_cache(needed_bytes: int | None, *, offline: bool) -> Iterator[MachineChe
 
 def own_cache() -> Iterator[MachineCheck]:
     """wirecheck's own cache."""
-    from wirecheck.architectures import cache_home
+    from wirecheck.cache_folder import cache_home
 
     yield from _folder("wirecheck cache", cache_home(), "export WIRECHECK_CACHE=… (a folder you can write)", OWN_BYTES)
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from wirecheck.architectures import cache_home
+from wirecheck.cache_folder import cache_home
 from wirecheck.runner import Check, environment
 from wirecheck.schema import MemoryEstimate, PairResult, ProbeRun, Ran, Record, Skipped, Subject, WireSpec
 from wirecheck.snapshot import Snapshot
