@@ -75,12 +75,17 @@ def test_output_is_seen_nowhere_and_a_long_answer_is_whole(capfd: pytest.Capture
 
 
 def test_no_child_outlives_the_generator() -> None:
+    mine = ["ps", "-o", "pid=", "--ppid", str(os.getpid())]
+
+    def children() -> int:
+        return len(subprocess.run(mine, capture_output=True, text=True, check=False).stdout.split())
+
+    before = children()  # `ps` itself, and what other tests' libraries keep
     ended: Iterator[Answered | Died] = in_forks(["a", "hangs"], work, jobs=2, limit_s=60.0)
     assert next(ended).name == "a"
-    mine = ["ps", "-o", "pid=", "--ppid", str(os.getpid())]
+    assert children() == before + 1
     ended.close()  # type: ignore[attr-defined]
-    left = subprocess.run(mine, capture_output=True, text=True, check=False).stdout.split()
-    assert len(left) <= 1  # ps itself
+    assert children() == before
 
 
 @pytest.mark.parametrize("nth", [1, 2, 5])

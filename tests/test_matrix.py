@@ -371,3 +371,13 @@ def test_two_runs_at_once_on_one_store(place):
     for n in range(2):
         found = cli_matrix.read_matrix(place / f"{n}.json")
         assert [cell.outcome for cell in found.cells] == ["compatible"] * 6
+
+
+@pytest.mark.parametrize("columns", ["50", "140"])
+def test_verdicts_are_whole_in_any_terminal(monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    found = hostile()
+    text = cli_matrix.shown(found, ranked(found.cells))
+    assert all(word in text for word in ("incompatible", "compatible", "unproven", "CFG11"))
+    assert ("warnings" in text) == (columns == "140")
+    assert "\x1b[2J" not in text

@@ -33,6 +33,8 @@ from wirecheck.views.words import visible
 
 FLAGS = ("offline", "locked", "prove_offline")
 """Options that the command in a result repeats."""
+_WIDTHS = {"verdict": 12, "stands on": 9}
+"""Of columns whose words would say nothing when they are cut."""
 COLOUR = {"compatible": "green", "incompatible": "bold red", "could-not-check": "red", "unproven": "yellow"}
 
 
@@ -101,7 +103,7 @@ def shown(found: GateResult, since: Since | None = None) -> str:
         terminal.print(Text(visible(view.sentence(found)), style=COLOUR.get(found.outcome, "yellow")))
         table = Table(box=SIMPLE_HEAD, show_edge=False)
         for head in ("pair", "verdict", "stands on", "seconds"):
-            table.add_column(head)
+            table.add_column(head, overflow="fold", no_wrap=head == "verdict", min_width=_WIDTHS.get(head))
         for row in found.rows:
             style = COLOUR.get(row.outcome, "yellow")
             table.add_row(visible(row.name), Text(row.outcome, style), view.strength(row), view.seconds(row))

@@ -37,6 +37,8 @@ FACES: dict[str, Callable[[Matrix, list[MatrixCell]], str]] = {
     ".jsonl": view.render_lines,
 }
 COLOUR = {"compatible": "green", "incompatible": "red", "unproven": "yellow"}
+_WIDE = 90
+"""Columns of a terminal that bears every column of the table."""
 _NAME = 60
 """Characters of a name that a table bears."""
 
@@ -143,18 +145,7 @@ def shown(found: Matrix, best: Sequence[MatrixCell]) -> str:
     terminal = Console(highlight=False)
     with terminal.capture() as captured:
         terminal.print(Text(visible(view.sentence(found))))
-        table = Table(box=SIMPLE_HEAD, show_edge=False)
-        for head in ("", "pair", "verdict", "stands on", "warnings", "memory", "tokens A/B", "because of"):
-            table.add_column(head)
-        for n, cell in enumerate(best, 1):
-            ratio = ABSENT if cell.token_length_ratio is None else f"{cell.token_length_ratio:.2f}"
-            memory = ABSENT if cell.memory is None else human_bytes(cell.memory).partition(" (")[0]
-            codes = ", ".join(dict.fromkeys(one.code for one in cell.causes))
-            outcome = Text(cell.outcome, COLOUR.get(cell.outcome, ""))
-            strength = str(cell.strength or ABSENT)
-            pair = visible(f"{cell.a} + {cell.b}")
-            table.add_row(str(n), pair, outcome, strength, str(cell.warnings), memory, ratio, codes)
-        terminal.print(table)
+        terminal.print(_table(best, wide=terminal.width >= _WIDE))
         if len(found.cells) > len(best):
             terminal.print(Text(f"{len(found.cells) - len(best)} pairs more: --json, or --report x.csv"))
         for model in found.models:
@@ -162,6 +153,23 @@ def shown(found: Matrix, best: Sequence[MatrixCell]) -> str:
                 step = f"; next: {model.next_step}" if model.next_step else ""
                 terminal.print(Text(visible(f"{model.name}: {model.why}{step}"), style="red"))
     return captured.get()
+
+
+def _table(best: Sequence[MatrixCell], *, wide: bool) -> Table:
+    """The pairs; in a narrow terminal without what the files have, too."""
+    table = Table(box=SIMPLE_HEAD, show_edge=False)
+    blamed = any(cell.causes for cell in best)
+    heads = ["", "pair", "verdict", *(["stands on", "warnings", "memory", "tokens A/B"] if wide else [])]
+    for head in [*heads, *(["because of"] if blamed else [])]:
+        table.add_column(head, overflow="fold", no_wrap=head == "verdict", min_width=12 if head == "verdict" else None)
+    for n, cell in enumerate(best, 1):
+        ratio = ABSENT if cell.token_length_ratio is None else f"{cell.token_length_ratio:.2f}"
+        memory = ABSENT if cell.memory is None else human_bytes(cell.memory).partition(" (")[0]
+        figures = [str(cell.strength or ABSENT), str(cell.warnings), memory, ratio] if wide else []
+        codes = [", ".join(dict.fromkeys(one.code for one in cell.causes))] if blamed else []
+        outcome = Text(cell.outcome, COLOUR.get(cell.outcome, ""))
+        table.add_row(str(n), visible(f"{cell.a} + {cell.b}"), outcome, *figures, *codes)
+    return table
 
 
 class Watch:
