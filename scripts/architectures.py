@@ -80,7 +80,7 @@ def unlike_committed(types: Sequence[str] | None = None) -> list[str]:
 def write() -> None:
     """Make the table and its pages anew."""
     table: ArchitectureTable = tabled(fresh_rows(chosen_types([])), seed=0, command="wirecheck architectures")
-    TABLE.write_text(to_json(table), encoding="utf-8")
+    TABLE.write_text(to_json(table, indent=1), encoding="utf-8")
     for ending, render in FACES.items():
         TABLE.with_suffix(ending).write_text(render(table), encoding="utf-8")
 

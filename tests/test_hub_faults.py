@@ -209,22 +209,24 @@ def prepare(place: Path, scenario: Scenario) -> None:
     (place / "missing.toml").write_text('[models.one]\nid = "org/nowhere"\n')
 
 
-def wirecheck(
-    place: Path, hub: Hub, words: tuple[str, ...], extra: dict[str, str], most_bytes: int | None = None
-) -> subprocess.CompletedProcess[str]:
+def hub_environment(place: Path, hub: Hub) -> dict[str, str]:
+    """Of a process that asks this hub, with its caches below `place`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-    environment = kept | {
+    return kept | {
         "HF_ENDPOINT": hub.url,
         "HF_HOME": str(place / "home"),
         "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_HUB_DOWNLOAD_TIMEOUT": "1",
-        "HF_HUB_ETAG_TIMEOUT": "1",
-        "HF_TOKEN": TOKEN,
         "NO_PROXY": "127.0.0.1",
         "NO_COLOR": "1",
         "WIRECHECK_CACHE": str(place / "cache"),
-        **extra,
     }
+
+
+def wirecheck(
+    place: Path, hub: Hub, words: tuple[str, ...], extra: dict[str, str], most_bytes: int | None = None
+) -> subprocess.CompletedProcess[str]:
+    impatient = {"HF_HUB_DOWNLOAD_TIMEOUT": "1", "HF_HUB_ETAG_TIMEOUT": "1", "HF_TOKEN": TOKEN}
+    environment = hub_environment(place, hub) | impatient | extra
 
     def limited() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))

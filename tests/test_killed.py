@@ -15,14 +15,11 @@ from pathlib import Path
 import pytest
 
 from tests.hubserver import COMMIT, Fault, Hub, serving
+from tests.test_hub_faults import FILES, SHARDS, hub_environment
 from wirecheck.cli_lock import read_lock
-from wirecheck.demo import demo_folders
 from wirecheck.gate_records import GateResult
 from wirecheck.lock_records import Lock
 
-SOURCE = demo_folders()[0]
-FILES = {str(path.relative_to(SOURCE)): path.read_bytes() for path in SOURCE.rglob("*") if path.is_file()}
-SHARDS = tuple(sorted(name for name in FILES if name.endswith(".safetensors")))
 TIMES = 10
 """Of each command."""
 LONGEST_S = {"fetch": 2.5, "lock": 1.5, "gate": 3.0}
@@ -38,18 +35,10 @@ def hub():
 
 
 def started(place: Path, hub: Hub, words: tuple[str, ...]) -> subprocess.Popen[str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-    environment = kept | {
-        "HF_ENDPOINT": hub.url,
-        "HF_HOME": str(place / "home"),
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "NO_PROXY": "127.0.0.1",
-        "WIRECHECK_CACHE": str(place / "cache"),
-    }
     command = [sys.executable, "-m", "wirecheck.cli", *words]
     pipe = subprocess.PIPE
     return subprocess.Popen(
-        command, cwd=place, env=environment, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+        command, cwd=place, env=hub_environment(place, hub), stdout=pipe, stderr=pipe, text=True, start_new_session=True
     )
 
 

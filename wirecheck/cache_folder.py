@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+STORE = "answers.sqlite"
+"""The store of all that is kept by key, in that folder."""
+
 
 def cache_home() -> Path:
     """WIRECHECK_CACHE, else the user's cache folder."""

@@ -6,7 +6,6 @@ import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
@@ -14,8 +13,8 @@ from rich.text import Text
 
 from wirecheck.architecture_records import Architecture, ArchitectureTable
 from wirecheck.architectures import chosen_types, survey
-from wirecheck.cli_output import say, write
-from wirecheck.errors import Interrupted, UsageError
+from wirecheck.cli_output import known_endings, read_record, say, to_json, write
+from wirecheck.errors import Interrupted
 from wirecheck.fork_pool import free_cpus
 from wirecheck.schema import Severity
 from wirecheck.views import architectures as view
@@ -29,10 +28,7 @@ def architectures_command(
     asked: Sequence[str], json: str | None, reports: Sequence[Path], *, jobs: int | None, fresh: bool
 ) -> int:
     """The exit code: 0, since every type gets a row. Raises WirecheckError's children."""
-    for path in reports:
-        if path.suffix.lower() not in FACES:
-            ending = path.suffix or "(none)"
-            raise UsageError(f"--report {path}: no table has the ending {ending}", next_step="use .md or .html")
+    known_endings(reports, FACES, "table", "use .md or .html")
     types = chosen_types(asked)
     command = shlex.join(["wirecheck", "architectures", *(sorted(set(asked)))])
     with Watch(Console(stderr=True), len(types)) as watch:
@@ -41,26 +37,17 @@ def architectures_command(
         except KeyboardInterrupt:
             raise Interrupted(None) from None
     if json and json != "-":
-        write(Path(json), to_json(table))
+        write(Path(json), to_json(table, indent=1))
     for path in reports:
         write(path, FACES[path.suffix.lower()](table))
-    say(to_json(table) if json == "-" else "\n".join(map(visible, view.lines(table))) + "\n")
+    say(to_json(table, indent=1) if json == "-" else "\n".join(map(visible, view.lines(table))) + "\n")
     assert len(table.rows) == len(types), "a type is without a row"
     return 0
 
 
-def to_json(table: ArchitectureTable) -> str:
-    """The file format: the record, indented, with a newline at its end."""
-    return table.model_dump_json(indent=1) + "\n"
-
-
 def read_table(path: Path) -> ArchitectureTable:
     """A table from its file. Raises UsageError when it is none."""
-    try:
-        return ArchitectureTable.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValidationError, UnicodeDecodeError) as error:
-        first = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-        raise UsageError(f"{path}: no table of architectures: {first}") from None
+    return read_record(path, ArchitectureTable, "table of architectures")
 
 
 class Watch:

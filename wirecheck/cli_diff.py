@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from wirecheck.cli_options import REPORTS_OF_TABLES
-from wirecheck.cli_output import say, write
+from wirecheck.cli_output import known_endings, say, to_json, write
 from wirecheck.difference import compare, kind_of
 from wirecheck.difference_records import Difference, FindingChange, RowDifference
 from wirecheck.errors import UsageError
@@ -32,10 +32,7 @@ SIGNS = {"-": "red", "+": "green"}
 def diff_command(old: Path, new: Path, options: Mapping[str, Any]) -> int:
     """The exit code. Raises UsageError where a file is no result, or the two are not of a kind."""
     reports: list[Path] = options["report"] or []
-    for path in reports:
-        if path.suffix.lower() not in FACES:
-            ending = path.suffix or "(none)"
-            raise UsageError(f"--report {path}: no diff has the ending {ending}", next_step=f"use {REPORTS_OF_TABLES}")
+    known_endings(reports, FACES, "diff", f"use {REPORTS_OF_TABLES}")
     before, after = read(old), read(new)
     if kind_of(before) != kind_of(after):
         raise UsageError(
@@ -65,11 +62,6 @@ def read(path: Path) -> PairResult | GateResult:
         raise UsageError(
             f"{path}: no result of `wirecheck pair`, `model` or `gate`: {first}", next_step="make one with --json PATH"
         ) from None
-
-
-def to_json(found: Difference) -> str:
-    """The file format: the record, indented, with a newline at its end."""
-    return found.model_dump_json(indent=2) + "\n"
 
 
 def shown(found: Difference) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from wirecheck.cli_gate_file import Reader, read_rules
-from wirecheck.cli_output import say, write
+from wirecheck.cli_output import say, to_json, write
 from wirecheck.doctor import examine
 from wirecheck.machine_records import MachineReport
 from wirecheck.views.words import visible
@@ -31,11 +31,6 @@ def doctor_command(file: Path | None, options: Mapping[str, Any]) -> int:
         write(Path(options["json"]), to_json(report))
     say(to_json(report) if options["json"] == "-" else lines(report))
     return 0 if report.sound else COULD_NOT_CHECK
-
-
-def to_json(report: MachineReport) -> str:
-    """The file format: the record, indented, with a newline at its end."""
-    return report.model_dump_json(indent=2) + "\n"
 
 
 def lines(report: MachineReport) -> str:

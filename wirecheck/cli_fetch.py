@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from wirecheck.cache_folder import cache_home
+from wirecheck.cache_folder import STORE, cache_home
 from wirecheck.cli_gate_file import GateFile, read_file, readers
 from wirecheck.cli_lock import lock_of
 from wirecheck.cli_output import say
@@ -22,11 +21,11 @@ from wirecheck.deadline import within
 from wirecheck.errors import CouldNotCheck, HubUnreachable
 from wirecheck.lock import lock_model
 from wirecheck.lock_records import Lock
-from wirecheck.snapshot import Snapshot
+from wirecheck.snapshot import Snapshot, short
 from wirecheck.snapshot_hub_download import Wanted, download, make_room, verify, wanted
+from wirecheck.store import Store
 from wirecheck.views.words import plural, visible
-from wirecheck.weight_files import Listed, is_regular
-from wirecheck.whole_file import put_whole
+from wirecheck.weight_files import Listed, is_regular, stamp
 
 
 @dataclass(frozen=True)
@@ -53,10 +52,11 @@ def fetch_command(file: Path, options: Mapping[str, Any]) -> int:
 
 
 def _fetch(held: GateFile, file: Path, options: Mapping[str, Any]) -> int:
-    lock = lock_of(file) if options["locked"] else None
+    lock = lock_of(file, held) if options["locked"] else None
     console = Console(stderr=True)
     with console.status("reading what the hub lists, and what is there …"):
-        models = [_model(name, held, file, lock) for name in held.models]
+        read = readers(held, file.parent, offline=False, lock=lock)
+        models = [_model(name, held, read[name](), lock) for name in held.models]
     lacking = tuple(one for model in models for one in model.lacking)
     once = tuple({one.blob: one for one in lacking}.values())
     need = sum(one.size - one.come for one in once)
@@ -71,8 +71,7 @@ def _fetch(held: GateFile, file: Path, options: Mapping[str, Any]) -> int:
     return 0
 
 
-def _model(name: str, held: GateFile, file: Path, lock: Lock | None) -> _Model:
-    snapshot = readers(held, file.parent, offline=False, lock=lock)[name]()
+def _model(name: str, held: GateFile, snapshot: Snapshot, lock: Lock | None) -> _Model:
     if snapshot.ref.kind != "hub":
         return _Model(name, snapshot, (), ())
     if not snapshot.listed:
@@ -113,7 +112,7 @@ def _each(models: Sequence[_Model], words: Callable[[_Model], str]) -> Iterator[
     """A line for each model: what it is, and those words of one that comes from the hub."""
     for model in models:
         if model.weights:
-            named = visible(f"{model.snapshot.ref.name} at {model.snapshot.commit[:12]}")
+            named = visible(f"{model.snapshot.ref.name} at {short(model.snapshot.commit)}")
             yield f"{visible(model.name)}: {named}, {words(model)}"
         else:
             yield visible(f"{model.name}: on this disk")
@@ -146,19 +145,17 @@ def _sound(path: Path, listed: Listed) -> bool:
     """Whether a file has the digest that the hub lists; the bytes are read once, as long as nobody touches them."""
     if not is_regular(path) or path.stat().st_size != listed.size:
         return False
-    note = cache_home() / "verified" / f"{_stamp(path, listed)}.txt"
-    if note.is_file():
+    store, key = Store(cache_home() / STORE), _key(path, listed)
+    if store.get(key) is not None:
         return True
     if not verify(path, listed):
         return False
-    with suppress(OSError):  # then the digest is taken again next time
-        put_whole(note, f"{path}\n")
+    store.put(key, "verified file", str(path))
     return True
 
 
-def _stamp(path: Path, listed: Listed) -> str:
-    seen = path.stat()
-    told = (str(path.resolve()), listed.digest, seen.st_size, seen.st_mtime_ns, seen.st_ino)
+def _key(path: Path, listed: Listed) -> str:
+    told = ("verified", str(path.resolve()), listed.digest, stamp(path))
     return hashlib.sha256(repr(told).encode()).hexdigest()[:40]
 
 

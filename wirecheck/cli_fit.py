@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
@@ -16,9 +15,9 @@ from rich.text import Text
 
 from wirecheck.cli_console import stderr_console
 from wirecheck.cli_options import REPORTS_OF_TABLES
-from wirecheck.cli_output import say, write
+from wirecheck.cli_output import known_endings, read_record, say, to_json, write
 from wirecheck.cli_request import OPTIONS, request
-from wirecheck.errors import Interrupted, UsageError
+from wirecheck.errors import Interrupted
 from wirecheck.fit import fit, started
 from wirecheck.fork_pool import free_cpus
 from wirecheck.frontier_records import Frontier, FrontierRow
@@ -32,10 +31,7 @@ FACES: dict[str, Callable[[Frontier], str]] = {".md": view.render, ".html": view
 def fit_command(models: Sequence[str], options: Mapping[str, Any]) -> int:
     """The exit code. Raises WirecheckError's children."""
     reports: list[Path] = options["report"] or []
-    for path in reports:
-        if path.suffix.lower() not in FACES:
-            ending = path.suffix or "(none)"
-            raise UsageError(f"--report {path}: no table has the ending {ending}", next_step=f"use {REPORTS_OF_TABLES}")
+    known_endings(reports, FACES, "table", f"use {REPORTS_OF_TABLES}")
     asked = {option: options.get(option.removeprefix("--").replace("-", "_")) for option in OPTIONS}
     wanted = request("fit", models, asked, seed=options["seed"], config=options["config"])
     target = Path(options["json"]) if options["json"] not in (None, "-") else None
@@ -63,18 +59,9 @@ def fit_command(models: Sequence[str], options: Mapping[str, Any]) -> int:
     return view.exit_code(found)
 
 
-def to_json(frontier: Frontier) -> str:
-    """The file format: the record, indented, with a newline at its end."""
-    return frontier.model_dump_json(indent=2) + "\n"
-
-
 def read_frontier(path: Path) -> Frontier:
     """A frontier from its file. Raises UsageError when it is none."""
-    try:
-        return Frontier.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValidationError, UnicodeDecodeError) as error:
-        first = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-        raise UsageError(f"{path}: no result of `wirecheck fit`: {first}") from None
+    return read_record(path, Frontier, "result of `wirecheck fit`")
 
 
 def shown(frontier: Frontier) -> str:

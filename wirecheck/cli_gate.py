@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -17,10 +16,10 @@ from rich.text import Text
 from wirecheck.baseline import Since, compare
 from wirecheck.cli_console import stderr_console
 from wirecheck.cli_gate_faces import face
-from wirecheck.cli_gate_file import first_file, line_finder, read_rules
+from wirecheck.cli_gate_file import first_file, line_finder, read_file, read_rules
 from wirecheck.cli_github import annotate, path_in_repository
 from wirecheck.cli_lock import lock_of
-from wirecheck.cli_output import say, write
+from wirecheck.cli_output import read_record, say, to_json, write
 from wirecheck.errors import Interrupted, UsageError
 from wirecheck.gate import Gate
 from wirecheck.gate_records import GateResult, GateRow
@@ -45,7 +44,7 @@ def gate_command(file: Path, options: Mapping[str, Any]) -> int:
     baseline: Path | None = options.get("baseline")
     then = None if baseline is None else read_gate_result(baseline)
     words = ["wirecheck", "gate", str(file)] + [f"--{name.replace('_', '-')}" for name in FLAGS if options[name]]
-    lock = lock_of(file) if options["locked"] else None
+    lock = lock_of(file, read_file(file)[0]) if options["locked"] else None
     proof = options["prove_offline"]
     rules, read = read_rules(file, shlex.join(words), offline=options["offline"], lock=lock, prove_offline=proof)
     where = Whereabouts(path_in_repository(file), line_finder(file))
@@ -79,20 +78,9 @@ def init_command(models: Sequence[str], file: Path) -> int:
     return 0
 
 
-def to_json(found: GateResult) -> str:
-    """The file format: the record, indented, with a newline at its end."""
-    return found.model_dump_json(indent=2) + "\n"
-
-
 def read_gate_result(path: Path) -> GateResult:
     """A gate's result from its file. Raises UsageError when it is none."""
-    try:
-        return GateResult.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValidationError, UnicodeDecodeError) as error:
-        first = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-        raise UsageError(
-            f"{path}: no result of `wirecheck gate`: {first}", next_step="make one with: wirecheck gate --json PATH"
-        ) from None
+    return read_record(path, GateResult, "result of `wirecheck gate`", "make one with: wirecheck gate --json PATH")
 
 
 def shown(found: GateResult, since: Since | None = None) -> str:

@@ -15,14 +15,14 @@ from rich.filesize import decimal
 from rich.text import Text
 
 from wirecheck.cli_gate_file import GateFile, Readers, asked_of, read_file, read_rules, readers, ref_of
-from wirecheck.cli_output import say, write
+from wirecheck.cli_output import say, to_json, write
 from wirecheck.errors import CouldNotCheck, UsageError
 from wirecheck.gate import Gate
 from wirecheck.gate_records import GateResult
 from wirecheck.gate_shelf import Shelf
 from wirecheck.lock import check_lock, lock_model, lock_result, versions
 from wirecheck.lock_records import Lock, LockCheck, LockedModel, LockedModelNow
-from wirecheck.snapshot import parse_ref
+from wirecheck.snapshot import parse_ref, short
 from wirecheck.views import gate as view
 from wirecheck.views.console import LiveProgress
 from wirecheck.views.words import plural, visible
@@ -48,9 +48,8 @@ def read_lock(path: Path) -> Lock:
         raise UsageError(f"{path}: no lock: {first}", next_step=f"take it from version control, or: {LOCKED}") from None
 
 
-def lock_of(file: Path) -> Lock:
-    """The lock beside a file. Raises UsageError where it is of other models than the file names."""
-    held, _ = read_file(file)
+def lock_of(file: Path, held: GateFile) -> Lock:
+    """The lock beside a file that has been read. Raises UsageError where it is of other models than the file names."""
     lock = read_lock(lock_path(file))
     where = lock_path(file)
     asked = {name: (model.id, model.revision) for name, model in held.models.items()}
@@ -75,7 +74,7 @@ def lock_command(file: Path, options: Mapping[str, Any]) -> int:
     if found is not None:
         results = tuple(lock_result(row.a, row.b, row.result) for row in found.rows if row.result is not None)
         lock = lock.model_copy(update={"results": results})
-    write(lock_path(file), lock.model_dump_json(indent=2) + "\n")
+    write(lock_path(file), to_json(lock))
     say("".join(f"{line}\n" for line in _told(lock_path(file), lock, found)))
     return 0
 
@@ -96,18 +95,13 @@ def _gated(file: Path, lock: Lock, watch: _Watch, *, offline: bool) -> GateResul
 
 def _told(path: Path, lock: Lock, found: GateResult | None) -> Iterator[str]:
     for model in lock.models:
-        yield visible(f"{model.name}: {model.id} at {_short(model.commit)}, {plural(len(model.files), 'file')}, ") + (
+        yield visible(f"{model.name}: {model.id} at {short(model.commit)}, {plural(len(model.files), 'file')}, ") + (
             decimal(model.size)
         )
     yield f"{path}: written; keep it in version control"
     if found is not None:
         yield visible(view.sentence(found))
     yield f"next: wirecheck gate {shlex.quote(str(path.with_suffix('.toml')))} --locked"
-
-
-def _short(commit: str) -> str:
-    prefix, _, digits = commit.rpartition(":")
-    return f"{prefix}:{digits[:12]}" if prefix else digits[:12]
 
 
 class _Watch(LiveProgress):
@@ -127,14 +121,14 @@ class _Watch(LiveProgress):
 def check_command(file: Path, options: Mapping[str, Any]) -> int:
     """0 where nothing moved that matters, 3 where something did, 4 where a model could not be read."""
     held, _ = read_file(file)
-    lock = lock_of(file)
+    lock = lock_of(file, held)
     now = readers(held, file.parent, offline=options["offline"])
     then = readers(held, file.parent, offline=options["offline"], lock=lock)
     with _Watch(Console(stderr=True)) as watch:
         watch.note("reading what the revisions stand for …")
         found = check_lock(lock, now, then)
     json = options["json"]
-    text = found.model_dump_json(indent=2) + "\n"
+    text = to_json(found)
     if json == "-":
         say(text)
     else:
@@ -166,12 +160,12 @@ def _lines(model: LockedModelNow) -> Iterator[tuple[str, str]]:
     if model.why:
         yield f"{model.name}: {model.why}", "red"
     elif model.now == model.locked:
-        yield f"{model.name}: {named} is at {_short(model.locked)}, as locked", "green"
+        yield f"{model.name}: {named} is at {short(model.locked)}, as locked", "green"
     elif not model.moved:
         words = "no file that is read has changed"
-        yield f"{model.name}: {named} moved from {_short(model.locked)} to {_short(model.now or '')}; {words}", "green"
+        yield f"{model.name}: {named} moved from {short(model.locked)} to {short(model.now or '')}; {words}", "green"
     else:
-        yield f"{model.name}: {named} moved from {_short(model.locked)} to {_short(model.now or '')}", "bold"
+        yield f"{model.name}: {named} moved from {short(model.locked)} to {short(model.now or '')}", "bold"
     for one in model.moved:
         bearing = "" if one.matters else " (of no weight)"
         yield f"  {one.part}: {one.file} {one.how}: {one.what}{bearing}", "yellow" if one.matters else ""
@@ -179,7 +173,7 @@ def _lines(model: LockedModelNow) -> Iterator[tuple[str, str]]:
 
 def verify_command(file: Path) -> int:
     """0 where the lock is of the models that the file names. Raises UsageError where not."""
-    lock = lock_of(file)
+    lock = lock_of(file, read_file(file)[0])
     say(f"{lock_path(file)}: of the {plural(len(lock.models), 'model')} that {file} names\n")
     return 0
 
@@ -190,7 +184,7 @@ def verify_command(file: Path) -> int:
 def print_env(file: Path) -> int:
     """Variables for the job's shell, on stdout. Raises CouldNotCheck where the cache lacks what is locked."""
     held, _ = read_file(file)
-    lock = lock_of(file)
+    lock = lock_of(file, held)
     lines = list(_variables(held, lock, file))
     twice = {name for name, count in Counter(name for name, _ in lines).items() if count > 1}
     if twice:

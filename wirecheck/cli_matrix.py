@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.filesize import decimal
@@ -16,13 +15,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from wirecheck.cache_folder import cache_home
+from wirecheck.cache_folder import STORE, cache_home
 from wirecheck.cli_console import stderr_console
-from wirecheck.cli_output import say, write
+from wirecheck.cli_output import known_endings, read_record, say, to_json, write
 from wirecheck.cli_request import OPTIONS, request
 from wirecheck.errors import Interrupted, UsageError
 from wirecheck.fork_pool import free_cpus
-from wirecheck.gate_shelf import STORE, Shelf
+from wirecheck.gate_shelf import Shelf
 from wirecheck.matrix import Survey, every_pair, ranked
 from wirecheck.matrix_records import Matrix, MatrixCell, MatrixModel
 from wirecheck.snapshot import Snapshot, parse_ref, take
@@ -46,12 +45,7 @@ _NAME = 60
 def matrix_command(models: Sequence[str], options: Mapping[str, Any]) -> int:
     """0 when every pair is judged, 4 when a model could not be read. Raises WirecheckError's children."""
     reports: list[Path] = options["report"] or []
-    for path in reports:
-        if path.suffix.lower() not in FACES:
-            ending = path.suffix or "(none)"
-            raise UsageError(
-                f"--report {path}: no matrix has the ending {ending}", next_step=f"use one of {', '.join(FACES)}"
-            )
+    known_endings(reports, FACES, "matrix", f"use one of {', '.join(FACES)}")
     named = names_of(texts(models, options["from_file"]))
     if len(named) < 2:  # noqa: PLR2004
         raise UsageError("a matrix needs two models at least", next_step="name some, or give a list with --from FILE")
@@ -120,24 +114,15 @@ def _against(named: Mapping[str, str], asked: str | None) -> str | None:
 def _publish(found: Matrix, json: str | None, reports: Sequence[Path], top: int | None) -> None:
     best = ranked(found.cells)[:top]
     if json and json != "-":
-        write(Path(json), to_json(found))
+        write(Path(json), to_json(found, indent=1))
     for path in reports:
         write(path, FACES[path.suffix.lower()](found, best))
-    say(to_json(found) if json == "-" else shown(found, best[: top or 20]))
-
-
-def to_json(found: Matrix) -> str:
-    """The file format: the record, indented, with a newline at its end."""
-    return found.model_dump_json(indent=1) + "\n"
+    say(to_json(found, indent=1) if json == "-" else shown(found, best[: top or 20]))
 
 
 def read_matrix(path: Path) -> Matrix:
     """A matrix from its file. Raises UsageError when it is none."""
-    try:
-        return Matrix.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValidationError, UnicodeDecodeError) as error:
-        first = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-        raise UsageError(f"{path}: no matrix: {first}") from None
+    return read_record(path, Matrix, "matrix")
 
 
 def shown(found: Matrix, best: Sequence[MatrixCell]) -> str:

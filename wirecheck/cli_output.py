@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from wirecheck.cli_console import harmless
 from wirecheck.errors import OutputNotWritten, UsageError
 from wirecheck.schema import Outcome, PairResult
 from wirecheck.whole_file import put_whole
+
+R = TypeVar("R", bound=BaseModel)
 
 
 def _markdown(result: PairResult) -> str:
@@ -63,9 +66,26 @@ def write(path: Path, text: str) -> None:
         ) from None
 
 
-def to_json(result: PairResult) -> str:
-    """The file format: the record, indented, with a newline at its end."""
-    return result.model_dump_json(indent=2) + "\n"
+def to_json(record: BaseModel, indent: int = 2) -> str:
+    """The format of every file of ours: the record, indented, with a newline at its end."""
+    return record.model_dump_json(indent=indent) + "\n"
+
+
+def known_endings(reports: Sequence[Path], faces: Iterable[str], what: str, next_step: str) -> None:
+    """Raise UsageError where a report's name has none of the endings; `what` it is that has faces."""
+    for path in reports:
+        if path.suffix.lower() not in faces:
+            ending = path.suffix or "(none)"
+            raise UsageError(f"--report {path}: no {what} has the ending {ending}", next_step=next_step)
+
+
+def read_record(path: Path, record: type[R], what: str, next_step: str | None = None) -> R:
+    """A record from its file. Raises UsageError when it is none: "no `what`"."""
+    try:
+        return record.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValidationError, UnicodeDecodeError) as error:
+        first = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        raise UsageError(f"{path}: no {what}: {first}", next_step=next_step) from None
 
 
 def read_result(path: Path) -> PairResult:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,14 +16,8 @@ from wirecheck.difference_records import (
     Standing,
     Whole,
 )
-from wirecheck.gate_records import GateOutcome, GateResult, GateRow
-from wirecheck.schema import Outcome, PairResult
-
-_OUTCOMES: Mapping[Outcome, GateOutcome] = {
-    Outcome.COMPATIBLE: "compatible",
-    Outcome.INCOMPATIBLE: "incompatible",
-    Outcome.UNPROVEN: "unproven",
-}
+from wirecheck.gate_records import OUTCOMES, GateResult, GateRow
+from wirecheck.schema import PairResult
 
 
 def kind_of(result: PairResult | GateResult) -> Kind:
@@ -79,12 +73,12 @@ def _standing(of: PairResult | GateRow) -> Standing:
         assert isinstance(of, GateRow)
         return Standing(outcome=of.outcome, status=None, strength=None, because=of.why)
     verdict = result.verdict
-    outcome = _OUTCOMES[verdict.outcome] if isinstance(of, PairResult) else of.outcome
+    outcome = OUTCOMES[verdict.outcome] if isinstance(of, PairResult) else of.outcome
     return Standing(outcome=outcome, status=result.status, strength=verdict.strength, because=verdict.because)
 
 
 def _whole(result: PairResult | GateResult, file: str) -> Whole:
-    outcome = result.outcome if isinstance(result, GateResult) else _OUTCOMES[result.verdict.outcome]
+    outcome = result.outcome if isinstance(result, GateResult) else OUTCOMES[result.verdict.outcome]
     return Whole(file=file, command=result.command, status=result.status, outcome=outcome)
 
 

@@ -15,11 +15,11 @@ from typing import Literal
 from wirecheck.difference_records import Cause
 from wirecheck.expectations import same
 from wirecheck.schema import CheckedModel, Crashed, PairResult, ProbeRun, Ran, Record, Scalar, Subject
+from wirecheck.snapshot import short
 
 _Side = Literal["a", "b"]
 NOTHING = "nothing that is recorded of it differs: model, settings, seed, versions"
 _COMMIT = re.compile(r"@((?:sha256:)?[0-9a-f]{7,64})\b")
-_SHOWN_HEX = 12
 _SHOWN_KEYS = 8
 _MODEL_FIELDS = ("ref", "name", "kind", "revision", "commit")
 _TABLES: tuple[Literal["wire", "train", "policy"], ...] = ("wire", "train", "policy")
@@ -184,8 +184,7 @@ def _places(result: PairResult, subject: Subject, sources: Sequence[str]) -> dic
 
 def _cut(commit: Scalar) -> str:
     """A commit as long as sources show it."""
-    prefix, colon, digits = str(commit or "none").rpartition(":")
-    return f"{prefix}{colon}{digits[:_SHOWN_HEX]}"
+    return short(str(commit or "none"))
 
 
 def _settings(record: Record) -> Mapping[str, Scalar]:

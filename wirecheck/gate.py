@@ -10,23 +10,18 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
+from itertools import combinations
 from typing import Any, Literal, Protocol
 
 from wirecheck.deadline import within
 from wirecheck.errors import CouldNotCheck, Interrupted
-from wirecheck.gate_records import GateAcceptance, GateModel, GateOutcome, GateResult, GateRow
+from wirecheck.gate_records import OUTCOMES, GateAcceptance, GateModel, GateResult, GateRow
 from wirecheck.gate_shelf import Shelf
 from wirecheck.lock import digest_of, locked_side, pins
 from wirecheck.lock_records import Lock
 from wirecheck.runner import Check, Progress, Request
-from wirecheck.schema import Acceptance, Expectation, Outcome, PairResult, Scalar, Severity, Subject
+from wirecheck.schema import Acceptance, Expectation, PairResult, Scalar, Severity, Subject
 from wirecheck.snapshot import Snapshot
-
-OUTCOMES: Mapping[Outcome, GateOutcome] = {
-    Outcome.COMPATIBLE: "compatible",
-    Outcome.INCOMPATIBLE: "incompatible",
-    Outcome.UNPROVEN: "unproven",
-}
 
 
 @dataclass(frozen=True)
@@ -206,4 +201,4 @@ def all_pairs(names: Sequence[str]) -> tuple[tuple[str, str | None], ...]:
     """Every pair of the models, in the order they are named; one model alone is checked alone."""
     if len(names) == 1:
         return ((names[0], None),)
-    return tuple((a, b) for n, a in enumerate(names) for b in names[n + 1 :])
+    return tuple(combinations(names, 2))

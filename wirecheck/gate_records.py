@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date
 from typing import Literal
 
 from pydantic import FiniteFloat, model_validator
 
-from wirecheck.schema import PairResult, Record
+from wirecheck.schema import Outcome, PairResult, Record
 
 GateOutcome = Literal["compatible", "incompatible", "unproven", "could-not-check", "not-run"]
+OUTCOMES: Mapping[Outcome, GateOutcome] = {
+    Outcome.COMPATIBLE: "compatible",
+    Outcome.INCOMPATIBLE: "incompatible",
+    Outcome.UNPROVEN: "unproven",
+}
+"""How a row tells the outcome of a verdict."""
 
 
 class GateModel(Record):

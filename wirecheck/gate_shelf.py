@@ -9,25 +9,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from wirecheck.cache_folder import cache_home
+from wirecheck.cache_folder import STORE, cache_home
 from wirecheck.runner import Check, environment
 from wirecheck.schema import MemoryEstimate, PairResult, ProbeRun, Ran, Record, Skipped, Subject, WireSpec
 from wirecheck.snapshot import Snapshot
 from wirecheck.snapshot_folder import is_metadata, list_files, max_bytes
 from wirecheck.store import Store
-from wirecheck.weight_files import is_regular, sha256_of
+from wirecheck.weight_files import is_regular, sha256_of, stamp
 
 FORMAT = 3
 """Of the answers: another number, other keys."""
-STORE = "answers.sqlite"
+T = TypeVar("T")
 _RUNS: TypeAdapter[tuple[ProbeRun, ...]] = TypeAdapter(tuple[ProbeRun, ...])
 _BY_DESIGN = ("beyond --depth", "moot after")
 """How the reasons begin for which a probe is skipped whatever the machine."""
@@ -59,77 +58,65 @@ class Shelf:
 
     def whole(self, check: Check) -> PairResult | None:
         """The whole of a check, where all of it is there."""
-        if check.request.policy.prove_offline:
-            return None
-        text = self._read(_key(check, "whole"))
-        try:
-            return None if text is None else PairResult.model_validate_json(text)
-        except ValidationError:
-            return None
+        return self._kept(check, "whole", PairResult.model_validate_json)
 
     def models(self, check: Check) -> dict[Subject, tuple[ProbeRun, ...]]:
         """The runs of each model that are there."""
-        found: dict[Subject, tuple[ProbeRun, ...]] = {}
-        if check.request.policy.prove_offline:
-            return found
-        for side in _sides(check):
-            text = self._read(_key(check, side))
-            if text is None:
-                continue
-            try:
-                found[side] = of_side(_RUNS.validate_json(text), side)
-            except ValidationError:
-                continue
-        return found
-
-    def keep(self, check: Check, result: PairResult) -> None:
-        """Put there what would be found again. A disk that takes nothing costs time and nothing else."""
-        if check.request.wire.is_own or result.status != "finished":
-            return
-        if all(map(_is_final, result.runs)):
-            self._write(_key(check, "whole"), "pair", result.model_dump_json())
-        for side in _sides(check):
-            own = [run for run in result.runs if run.subject == side]
-            if own and all(map(_is_final, own)):
-                self._write(_key(check, side), "model", _RUNS.dump_json(of_side(own, "a")).decode())
+        kept = {side: self._kept(check, side, _RUNS.validate_json) for side in _sides(check)}
+        return {side: of_side(runs, side) for side, runs in kept.items() if runs is not None}
 
     def pair(self, check: Check) -> PairResult | None:
         """The whole of a check whose models' runs are known, where the pair's own are there."""
-        if check.request.policy.prove_offline:
-            return None
-        text = self._read(_key(check, "pair"))
-        try:
-            kept = None if text is None else PairRuns.model_validate_json(text)
-        except ValidationError:
-            return None
+        kept = self._kept(check, "pair", PairRuns.model_validate_json)
         if kept is None:
             return None
         check.runs = [*check.known["a"], *check.known["b"], *kept.runs]
         check.memory = kept.memory
         return check.result("finished")
 
+    def _kept(self, check: Check, part: str, parsed: Callable[[str], T]) -> T | None:
+        """What is there of a part; None where nothing is, or it may not be taken."""
+        if self.fresh or check.request.policy.prove_offline:
+            return None
+        text = self.store.get(_key(check, part))
+        try:
+            return None if text is None else parsed(text)
+        except ValidationError:
+            return None
+
+    def keep(self, check: Check, result: PairResult) -> None:
+        """Put there what would be found again. A disk that takes nothing costs time and nothing else."""
+        if result.status != "finished":
+            return
+        rows = []
+        if all(map(_is_final, result.runs)):
+            rows.append(("whole", "pair", result.model_dump_json()))
+        for side in _sides(check):
+            own = [run for run in result.runs if run.subject == side]
+            if own and all(map(_is_final, own)):
+                rows.append((side, "model", _RUNS.dump_json(of_side(own, "a")).decode()))
+        self._put([(check, *row) for row in rows])
+
     def keep_model(self, check: Check, runs: Sequence[ProbeRun]) -> None:
         """Put there what a model's probes came to, as they stand for `a`."""
-        if not check.request.wire.is_own and runs and all(map(_is_final, runs)):
-            self._write(_key(check, "a"), "model", _RUNS.dump_json(tuple(runs)).decode())
+        if runs and all(map(_is_final, runs)):
+            self._put([(check, "a", "model", _RUNS.dump_json(tuple(runs)).decode())])
 
     def keep_pairs(self, found: Sequence[tuple[Check, PairResult]]) -> None:
         """Put there what the pairs' own probes came to, all at once."""
         rows = []
         for check, result in found:
             own = tuple(run for run in result.runs if run.subject == "pair")
-            if not check.request.wire.is_own and result.status == "finished" and all(map(_is_final, own)):
+            if result.status == "finished" and all(map(_is_final, own)):
                 kept = PairRuns(runs=own, memory=result.memory)
-                rows.append((_key(check, "pair"), "pair of a matrix", kept.model_dump_json()))
-        self.store.put_many(rows)
+                rows.append((check, "pair", "pair of a matrix", kept.model_dump_json()))
+        self._put(rows)
 
-    def _read(self, key: str) -> str | None:
-        if self.fresh:
-            return None
-        return self.store.get(key)
-
-    def _write(self, key: str, kind: str, text: str) -> None:
-        self.store.put(key, kind, text)
+    def _put(self, rows: Sequence[tuple[Check, str, str, str]]) -> None:
+        """Check, part, kind and text of each; nothing of a wire of the user's own, whose code is not in the key."""
+        own = [(_key(check, part), kind, text) for check, part, kind, text in rows if not check.request.wire.is_own]
+        if own:
+            self.store.put_many(own)
 
 
 def of_side(runs: Sequence[ProbeRun], side: Subject) -> tuple[ProbeRun, ...]:
@@ -205,12 +192,10 @@ def _contents(snapshot: Snapshot) -> Iterator[tuple[str, object]]:
 
 
 def _stamp(path: Path) -> Sequence[int] | None:
-    """What changes with a file's bytes: the system sets the time of change itself, whoever copies the others."""
     try:
-        seen = os.stat(path)  # noqa: PTH116  # follows the cache's link to the bytes themselves
+        return stamp(path)
     except OSError:
         return None
-    return [seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_ino, seen.st_dev]
 
 
 def _beside(wire: WireSpec) -> list[object]:

@@ -9,16 +9,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 from typing import Any, Protocol
 
 from pydantic import TypeAdapter
 
 from wirecheck.errors import CouldNotCheck
 from wirecheck.fork_pool import Answered, Died, in_forks
+from wirecheck.gate_records import OUTCOMES
 from wirecheck.gate_shelf import Shelf, of_side
-from wirecheck.matrix_records import CellOutcome, Matrix, MatrixCause, MatrixCell, MatrixModel
+from wirecheck.matrix_records import Matrix, MatrixCause, MatrixCell, MatrixModel
 from wirecheck.runner import Check, Request, Silent, environment
-from wirecheck.schema import Fact, Level, Outcome, PairResult, ProbeRun, Severity, Subject, strongest
+from wirecheck.schema import Fact, Level, PairResult, ProbeRun, Severity, Subject, strongest
 from wirecheck.snapshot import Snapshot
 
 MODEL_LIMIT_S = 1800.0
@@ -27,11 +29,6 @@ PAIR_LIMIT_S = 900.0
 """Of all probes of one pair; a tile of pairs is given as much for each."""
 TILE = 4
 """Pairs of that many models with that many others are run in one child, which loads each model's files once."""
-OUTCOMES: Mapping[Outcome, CellOutcome] = {
-    Outcome.COMPATIBLE: "compatible",
-    Outcome.INCOMPATIBLE: "incompatible",
-    Outcome.UNPROVEN: "unproven",
-}
 Pair = tuple[str, str]
 _RUNS: TypeAdapter[tuple[ProbeRun, ...]] = TypeAdapter(tuple[ProbeRun, ...])
 _RESULTS: TypeAdapter[tuple[PairResult, ...]] = TypeAdapter(tuple[PairResult, ...])
@@ -266,7 +263,7 @@ def tiles(pairs: Sequence[Pair]) -> list[list[Pair]]:
 
 def every_pair(names: Sequence[str], against: str | None = None) -> list[Pair]:
     """Every pair, in the order of the names; with `against`, only those of that model."""
-    pairs = [(a, b) for n, a in enumerate(names) for b in names[n + 1 :]]
+    pairs = list(combinations(names, 2))
     return pairs if against is None else [pair for pair in pairs if against in pair]
 
 

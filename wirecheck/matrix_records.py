@@ -6,9 +6,8 @@ from typing import Literal
 
 from pydantic import FiniteFloat, NonNegativeInt
 
+from wirecheck.gate_records import GateOutcome
 from wirecheck.schema import Environment, Level, Policy, Record, Subject, TrainSpec, WireSpec
-
-CellOutcome = Literal["compatible", "incompatible", "unproven", "could-not-check", "not-run"]
 
 
 class MatrixModel(Record):
@@ -40,7 +39,7 @@ class MatrixCell(Record):
 
     a: str
     b: str
-    outcome: CellOutcome
+    outcome: GateOutcome
     strength: Level | None = None
     """The rung the verdict stands on."""
     causes: tuple[MatrixCause, ...] = ()

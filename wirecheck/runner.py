@@ -7,6 +7,7 @@ import time
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from importlib import metadata
 from typing import Any, Literal, Protocol
 
@@ -339,6 +340,12 @@ def check(a: Snapshot, b: Snapshot | None, request: Request, progress: Progress 
 
 def environment(packages: Iterable[str] = PACKAGES) -> Environment:
     """The versions on this machine, read from the installed distributions without importing them."""
+    return _environment(tuple(packages))
+
+
+@cache
+def _environment(packages: tuple[str, ...]) -> Environment:
+    """Read once: every key of an answer asks for it, and distributions do not change under a process that has begun."""
     found: list[tuple[str, str]] = []
     for name in packages:
         try:

@@ -27,6 +27,12 @@ _SHOWN_HEX = 12
 """Hex digits of a commit or digest that a source shows."""
 
 
+def short(commit: str) -> str:
+    """A commit or digest as long as sources show it."""
+    prefix, colon, digits = commit.rpartition(":")
+    return f"{prefix}{colon}{digits[:_SHOWN_HEX]}"
+
+
 @dataclass(frozen=True)
 class ModelRef:
     """What the user typed, taken apart."""
@@ -81,9 +87,7 @@ class Snapshot:
         """`name@commit#key`, for an Evidence; where the file is made from GGUF metadata, the GGUF file and its key."""
         if name in self.made and self.ref.path is not None:
             name, key = self.ref.path.name, self.origins.get(key or "", key)
-        prefix, _, digits = self.commit.rpartition(":")
-        shown = f"{prefix}:{digits[:_SHOWN_HEX]}" if prefix else digits[:_SHOWN_HEX]
-        return f"{name}@{shown}" + (f"#{key}" if key else "")
+        return f"{name}@{short(self.commit)}" + (f"#{key}" if key else "")
 
     @cached_property
     def tensors(self) -> dict[str, TensorEntry]:

@@ -42,7 +42,7 @@ MAX_TOKENIZER_BYTES = 256 * _MIB
 MAX_JSON_DEPTH = 100
 _TEMPLATES = "additional_chat_templates"
 _HUB_CACHE = re.compile(r"^models--(?P<name>.+)$")
-_COMMIT = re.compile(r"^[0-9a-f]{40}$")
+COMMIT = re.compile(r"^[0-9a-f]{40}$")
 
 
 class TextUnreadable(ValueError):
@@ -181,7 +181,7 @@ def read_weights(folder: Path, files: Iterable[str], *, fences: Sequence[Path]) 
 def hub_cache(folder: Path) -> tuple[str, str, Path] | None:
     """For a snapshot in the hub's cache: repository id, commit, and the repository's folder in the cache."""
     folder = folder.resolve()  # people link a snapshot into their own folders
-    if folder.parent.name != "snapshots" or not _COMMIT.match(folder.name):
+    if folder.parent.name != "snapshots" or not COMMIT.match(folder.name):
         return None
     match = _HUB_CACHE.match(folder.parent.parent.name)
     return None if match is None else (match["name"].replace("--", "/", 1), folder.name, folder.parent.parent)

@@ -5,9 +5,7 @@ With `snapshot_hub_calls` the sole importer of huggingface_hub. Weights themselv
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,12 +20,23 @@ from huggingface_hub.utils import build_hf_headers, disable_progress_bars  # typ
 
 from wirecheck.errors import CouldNotCheck, HubUnreachable, ModelNotFound, OfflineNotCached
 from wirecheck.safetensors_header import HeaderError, header_end, is_lfs_pointer
-from wirecheck.snapshot_folder import checkpoint, fences_of, is_metadata, list_files, max_bytes, read_json, read_weights
+from wirecheck.snapshot_folder import (
+    COMMIT,
+    checkpoint,
+    fences_of,
+    is_metadata,
+    list_files,
+    max_bytes,
+    read_json,
+    read_weights,
+)
 from wirecheck.snapshot_hub_calls import AnswerCutShort, ask, together
 from wirecheck.weight_files import (
+    DIGEST,
     Checkpoint,
     Listed,
     WeightFile,
+    digest_like,
     from_header,
     is_regular,
     lfs_pointer,
@@ -47,8 +56,6 @@ _FIRST_BYTES = 64 * 1024
 """One request reads most headers: real ones have 0.6 to 22 kB."""
 _SETTLED = ("config.json", "tokenizer_config.json")
 """Files of which an offline run must know that they are there, or that there are none."""
-_COMMIT = re.compile(r"^[0-9a-f]{40}$")
-_DIGEST = re.compile(r"^([0-9a-f]{40}|[0-9a-f]{64})$")
 
 
 @dataclass(frozen=True)
@@ -150,7 +157,7 @@ def list_files_of(repository: Repository) -> tuple[str, dict[str, Listed]]:
 
     def call() -> tuple[str, dict[str, Listed]]:
         info = api.model_info(repository.name, revision=repository.revision, files_metadata=True, timeout=TIMEOUT_S)
-        if not isinstance(info.sha, str) or not _COMMIT.match(info.sha):
+        if not isinstance(info.sha, str) or not COMMIT.match(info.sha):
             raise ValueError("the answer names no commit")
         return info.sha, {f.rfilename: _listed(f) for f in sorted(info.siblings or (), key=lambda f: f.rfilename)}
 
@@ -187,7 +194,7 @@ def _download(repository: Repository, commit: str, listed: Listed) -> None:
             # The client notes a 404 as "this commit has no such file", and later readers would believe it.
             (repository.storage / ".no_exist" / commit / listed.name).unlink(missing_ok=True)
             raise
-        if listed.digest is None or _digest(path, listed.digest) == listed.digest:
+        if listed.digest is None or digest_like(path, listed.digest) == listed.digest:
             return
         blob = blob_of(path)
         path.unlink(missing_ok=True)  # else the client leaves the link where it leads, whatever it downloads
@@ -196,14 +203,6 @@ def _download(repository: Repository, commit: str, listed: Listed) -> None:
         f"{repository.name}: the bytes of {listed.name} are not those the hub lists ({listed.digest})",
         next_step="try again; a proxy or mirror in between may serve an altered copy",
     )
-
-
-def _digest(path: Path, like: str) -> str:
-    """sha256 of the file, or git's blob sha1, whichever `like` is."""
-    content = path.read_bytes()
-    if len(like) == hashlib.sha256().digest_size * 2:
-        return hashlib.sha256(content).hexdigest()
-    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 def blob_of(path: Path) -> Path:
@@ -322,7 +321,7 @@ def _from_cache(repository: Repository) -> HubContent:
         )
     for name in filter(is_metadata, held):
         blob = blob_of(folder / name).name
-        if _DIGEST.match(blob) and _digest(folder / name, blob) != blob:
+        if DIGEST.match(blob) and digest_like(folder / name, blob) != blob:
             raise HubUnreachable(
                 f"{repository.name}: the cached {name} is damaged", next_step=f"{repository.download} --force-download"
             )
@@ -331,13 +330,13 @@ def _from_cache(repository: Repository) -> HubContent:
 
 def _cached_commit(repository: Repository) -> str:
     revision = repository.revision or constants.DEFAULT_REVISION
-    if _COMMIT.match(revision):
+    if COMMIT.match(revision):
         return revision
     try:
         commit = (repository.storage / "refs" / revision).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
         commit = ""
-    if not _COMMIT.match(commit):
+    if not COMMIT.match(commit):
         raise OfflineNotCached(
             f"offline, and {repository.name} is not in the cache at {revision}", next_step=repository.download
         )

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,13 +22,12 @@ from wirecheck.disk_room import NOT_TOLD, fallocate
 from wirecheck.errors import CouldNotCheck, HubUnreachable, OutputNotWritten
 from wirecheck.snapshot_hub import TIMEOUT_S, Repository, repository_of
 from wirecheck.snapshot_hub_calls import together
-from wirecheck.weight_files import Listed, git_sha1_of, is_regular, sha256_of, spelt_outside
+from wirecheck.weight_files import DIGEST, Listed, digest_like, is_regular, spelt_outside
 
 Told = Callable[[int], None]
 """Told how many bytes have come; negative where some are asked for again."""
 
 _SHA256 = 64
-_DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _BLOCK = 512
 """Bytes that st_blocks counts in."""
 _ROOM_LEFT = 64 * 1024 * 1024
@@ -87,7 +85,7 @@ def wanted(name: str, commit: str, files: Sequence[Listed]) -> tuple[Wanted, ...
     repository = repository_of(name, commit)
     found = tuple(Wanted(repository, commit, one) for one in files)
     for one in found:
-        if one.listed.size is None or not _DIGEST.fullmatch(one.listed.digest or ""):
+        if one.listed.size is None or not DIGEST.fullmatch(one.listed.digest or ""):
             raise CouldNotCheck(
                 f"{name}: the hub lists {one.listed.name} without size or digest, so it cannot be verified",
                 next_step="see whether HF_ENDPOINT is a hub or a mirror that tells them",
@@ -297,5 +295,4 @@ def verify(path: Path, listed: Listed) -> bool:
     """Whether a file on this disk has the bytes that the hub lists: sha256, or for a file outside LFS git's sha1."""
     if not is_regular(path) or path.stat().st_size != listed.size:
         return False
-    found = sha256_of(path) if len(listed.digest or "") == _SHA256 else git_sha1_of(path)
-    return found == listed.digest
+    return digest_like(path, listed.digest or "") == listed.digest

@@ -32,6 +32,9 @@ PICKLE, PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 Format = Literal["safetensors", "gguf", "pickle"]
 Problem = Literal["missing", "truncated", "lfs-pointer", "malformed"]
 _SHARD = re.compile(r"\d-of-\d+\.safetensors$")
+DIGEST = re.compile(r"^([0-9a-f]{40}|[0-9a-f]{64})$")
+"""git's blob sha1, or a sha256."""
+_SHA256_HEX = 64
 _CHUNK = 4 * 1024 * 1024
 _POINTER_BYTES = 1024
 """A Git LFS pointer is some 130 bytes; a larger file is none."""
@@ -84,12 +87,24 @@ def is_regular(path: Path) -> bool:
 
 def sha256_of(path: Path) -> str:
     """The digest of a file's bytes, which one process reads once while size, times and inode stay. Raises OSError."""
+    return _sha256(path, stamp(path))
+
+
+def stamp(path: Path) -> tuple[int, ...]:
+    """What changes with a file's bytes, of a link with those it leads to. Raises OSError.
+
+    The system itself sets the time of change, whoever copies the others.
+    """
     seen = path.stat()
-    return _sha256(path, (seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_ino, seen.st_dev))
+    return seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_ino, seen.st_dev
 
 
 @lru_cache(maxsize=4096)
 def _sha256(path: Path, _stamp: tuple[int, ...]) -> str:
+    return _read_sha256(path)
+
+
+def _read_sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -101,6 +116,11 @@ def git_sha1_of(path: Path) -> str:
         while chunk := file.read(_CHUNK):
             total.update(chunk)
     return total.hexdigest()
+
+
+def digest_like(path: Path, like: str) -> str:
+    """sha256 of the file, or git's blob sha1, whichever `like` is, read anew. Raises OSError."""
+    return _read_sha256(path) if len(like) == _SHA256_HEX else git_sha1_of(path)
 
 
 def spelt_outside(name: str) -> bool:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import platform
-import re
 from collections.abc import Iterator
 from importlib import metadata
 
 from wirecheck.lock_records import LOCKED_REMEDY
 from wirecheck.probe import ModelBench, Probe, Yielded
 from wirecheck.schema import Evidence, Level, LockedSide, Policy, Severity, WireSpec
-from wirecheck.snapshot import Snapshot
-from wirecheck.snapshot_folder import is_metadata, list_all, may_be_loaded
+from wirecheck.snapshot import Snapshot, short
+from wirecheck.snapshot_folder import COMMIT, is_metadata, list_all, may_be_loaded
 
-_COMMIT = re.compile(r"^[0-9a-f]{40}$")
 _NAMED = 3
-_SHOWN_HEX = 12
 
 
 def read_of(snapshot: Snapshot) -> tuple[str, ...]:
@@ -50,7 +47,7 @@ def _revision(bench: ModelBench) -> Iterator[Yielded]:
     seen = Evidence(level=Level.INSPECTED, source=snapshot.source("(list of files)"), observed=commit)
     if ref.kind != "hub":
         yield bench.ok("HUB04", "The model is read from this disk, where no branch moves it.", seen)
-    elif ref.revision is not None and _COMMIT.match(ref.revision):
+    elif ref.revision is not None and COMMIT.match(ref.revision):
         yield bench.ok("HUB04", "The revision is a commit, which cannot move.", seen)
     else:
         named = f"The revision {ref.revision}" if ref.revision else "No revision is named, and the default branch"
@@ -72,13 +69,8 @@ def _files(bench: ModelBench, side: LockedSide) -> Iterator[Yielded]:
     if snapshot.commit == side.commit:
         yield bench.ok("WGT13", "The commit is the one that is locked.", seen)
     elif not extra:
-        claim = f"What is read is {_short(snapshot.commit)}, and {_short(side.commit)} is locked."
+        claim = f"What is read is {short(snapshot.commit)}, and {short(side.commit)} is locked."
         yield bench.found("WGT13", claim, seen, remedy=LOCKED_REMEDY)
-
-
-def _short(commit: str) -> str:
-    prefix, _, digits = commit.rpartition(":")
-    return f"{prefix}:{digits[:_SHOWN_HEX]}" if prefix else digits[:_SHOWN_HEX]
 
 
 def _versions(bench: ModelBench) -> Iterator[Yielded]:

@@ -43,13 +43,12 @@ def sentence(found: Matrix) -> str:
 
 def render(found: Matrix, best: list[MatrixCell]) -> str:
     """The matrix as GitHub-flavoured markdown: same input, same bytes."""
-    return _markdown(found, best, table=len(found.models) <= MOST_COLUMNS)
+    return _markdown(found, best, None if len(found.models) <= MOST_COLUMNS else _too_many(found))
 
 
 def render_html(found: Matrix, best: list[MatrixCell]) -> str:
     """One self-contained page: a grid of verdicts, a heat map of memory, and all that the markdown says."""
-    text = _markdown(found, best, table=False)
-    body = text.replace(_no_table(found), _MARK) if len(found.models) <= MOST_GRID else text
+    body = _markdown(found, best, _MARK if len(found.models) <= MOST_GRID else _too_many(found))
     page = html.page(body, title=f"wirecheck matrix: {plural(len(found.models), 'model')}", mood="report")
     return page.replace(f"<p>{_MARK}</p>", _grid(found))
 
@@ -86,22 +85,24 @@ class _Row:
     cells: tuple[str, ...]
 
 
-def _markdown(found: Matrix, best: list[MatrixCell], *, table: bool) -> str:
+def _markdown(found: Matrix, best: list[MatrixCell], instead: str | None) -> str:
+    """`instead` is what stands in place of the table of every pair; None: the table."""
     names = [model.name for model in found.models]
     shown = best[:BEST]
     me = {
         "sentence": sentence(found),
         "best": shown,
         "rest": len(found.cells) - len(shown),
-        "names": names if table else [],
-        "grid": list(_rows(found)) if table else [],
+        "names": names,
+        "grid": list(_rows(found)) if instead is None else [],
+        "instead": instead,
         "causes": causes(found),
         "absent": ABSENT,
     }
     return templates.environment().get_template("matrix.md.j2").render(matrix=found, **me)
 
 
-def _no_table(found: Matrix) -> str:
+def _too_many(found: Matrix) -> str:
     return f"{len(found.models)} models are more than a table bears: see the page in HTML, or the files."
 
 
