@@ -61,18 +61,19 @@ class Store:
         """Keep a text; where the disk refuses, it is not kept."""
         self.put_many([(key, kind, text)])
 
-    def put_many(self, rows: Iterable[tuple[str, str, str]]) -> None:
-        """Keep all of them, or none."""
+    def put_many(self, rows: Iterable[tuple[str, str, str]]) -> bool:
+        """Keep all of them, or none; whether they are kept."""
         now = time.time()
         packed = [(key, kind, zlib.compress(text.encode(), 3), now) for key, kind, text in rows]
         with self._open(write=True) as database:
             if database is None:
-                return
+                return False
             try:
                 with database:
                     database.executemany("insert or replace into kept values (?, ?, ?, ?)", packed)
             except sqlite3.OperationalError:  # full, read-only, or locked for too long
-                return
+                return False
+            return True
 
     def held(self) -> tuple[Held, ...]:
         """What is there, by kind. Raises OtherFormat."""

@@ -5,6 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _BYTE_TOKEN = re.compile(r"^<0x([0-9A-Fa-f]{2})>$")
 _SPACE_MARK = "\u2581"
@@ -31,6 +37,24 @@ def overlap(a: Mapping[str, int], b: Mapping[str, int]) -> Overlap:
     shared = texts_a.keys() & texts_b.keys()
     same_id = sum(texts_a[text] == texts_b[text] for text in shared)
     return Overlap(size_a=len(a), size_b=len(b), shared=len(shared), same_id=same_id)
+
+
+def fingerprints(vocabulary: Mapping[str, int]) -> NDArray[np.uint64]:
+    """(num_texts,) uint64, ascending: a hash of what each token stands for, so that vocabularies compare in no time.
+
+    Of two vocabularies of 250,000 tokens some two hashes of different texts are alike once in 3 * 10^8 pairs.
+    """
+    import numpy as np
+
+    joined = b"".join(blake2b(text, digest_size=8).digest() for text in normalise(vocabulary))
+    return np.unique(np.frombuffer(joined, dtype="<u8"))
+
+
+def shared(a: NDArray[np.uint64], b: NDArray[np.uint64]) -> int:
+    """Texts that are in both, by their fingerprints: `overlap(...).shared`."""
+    import numpy as np
+
+    return int(np.intersect1d(a, b, assume_unique=True).size)
 
 
 def normalise(vocabulary: Mapping[str, int]) -> dict[bytes, int]:
