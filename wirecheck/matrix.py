@@ -22,7 +22,7 @@ from wirecheck.gate_shelf import Shelf, key_of
 from wirecheck.matrix_records import Matrix, MatrixCell, MatrixModel
 from wirecheck.matrix_rule import Rule, Unknown
 from wirecheck.matrix_shelf import MatrixShelf
-from wirecheck.matrix_work import JUDGED, ModelWork, Pair, PairWork, ProbedModel
+from wirecheck.matrix_work import JUDGED, ModelWork, Pair, PairWork, ProbedModel, Work
 from wirecheck.runner import Check, Request, Silent, environment
 from wirecheck.schema import PairResult
 from wirecheck.sketch import Sketch
@@ -52,7 +52,7 @@ class Watch(Protocol):
 class Executor(Protocol):
     """Where work is run."""
 
-    def run(self, names: Sequence[str], work: Callable[[str], str], *, limit_s: float) -> Iterator[Answered | Died]:
+    def run(self, names: Sequence[str], work: Work, *, limit_s: float) -> Iterator[Answered | Died]:
         """What `work(name)` returns for each name, or how its process died, in the order they end."""
 
 
@@ -63,13 +63,9 @@ class Local:
     jobs: int
     memory_bytes: int = MEMORY_BYTES
 
-    def run(self, names: Sequence[str], work: Callable[[str], str], *, limit_s: float) -> Iterator[Answered | Died]:
+    def run(self, names: Sequence[str], work: Work, *, limit_s: float) -> Iterator[Answered | Died]:
         """As Executor says it."""
-        from wirecheck import zoo
-
-        zoo.transformers_library()
-        import torch  # noqa: F401 - loaded once here, and not in every child
-
+        work.prepare()
         return in_forks(names, work, jobs=self.jobs, limit_s=limit_s, memory_bytes=self.memory_bytes)
 
 

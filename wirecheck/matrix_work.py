@@ -8,19 +8,21 @@ from __future__ import annotations
 import base64
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import TypeAdapter
 
+from wirecheck import zoo_warm
 from wirecheck.gate_records import OUTCOMES
 from wirecheck.gate_shelf import is_final, of_side
 from wirecheck.matrix_records import MatrixCause, MatrixCell
 from wirecheck.runner import Check, Request, Silent
 from wirecheck.schema import Level, MemoryEstimate, PairResult, ProbeRun, Record, Severity, Subject
 from wirecheck.sketch import Sketch, sketch, vocabulary_of
-from wirecheck.snapshot import Snapshot
+from wirecheck.snapshot import JsonUnreadable, Snapshot
 from wirecheck.vocabulary import fingerprints
 
 Pair = tuple[str, str]
@@ -63,6 +65,19 @@ class JudgedPair(Record):
 JUDGED: TypeAdapter[tuple[JudgedPair, ...]] = TypeAdapter(tuple[JudgedPair, ...])
 
 
+class Work(Protocol):
+    """Work by key."""
+
+    def prepare(self) -> None:
+        """Called once in the process whose children do the work: imports what they need."""
+
+    def only(self, keys: Sequence[str]) -> Work:
+        """What those keys need, and no more: for a process that does not share this one's memory."""
+
+    def __call__(self, key: str) -> str:
+        """Do one piece."""
+
+
 @dataclass(frozen=True)
 class ModelWork:
     """Every probe of one model, by its key."""
@@ -70,8 +85,12 @@ class ModelWork:
     request: Request
     snapshots: Mapping[str, Snapshot]
 
+    def prepare(self) -> None:
+        """Import what the probes need."""
+        zoo_warm.warm_up(_types(self.snapshots.values()))
+
     def only(self, keys: Sequence[str]) -> ModelWork:
-        """What those need, and no more: for a process that does not share this one's memory."""
+        """What those need, and no more."""
         return replace(self, snapshots={key: self.snapshots[key] for key in keys})
 
     def __call__(self, key: str) -> str:
@@ -101,6 +120,10 @@ class PairWork:
     runs: Mapping[str, str]
     """Model's name -> what its own probes came to."""
     tiles: Mapping[str, Sequence[Pair]]
+
+    def prepare(self) -> None:
+        """Import what the probes need."""
+        zoo_warm.warm_up(_types(self.snapshots.values()))
 
     def only(self, keys: Sequence[str]) -> PairWork:
         """What those need, and no more."""
@@ -146,6 +169,15 @@ class PairWork:
             known={"a": runs[a], "b": of_side(runs[b], "b")},
             lent={side: lent[name] for side, name in sides.items() if name in lent},
         )
+
+
+def _types(snapshots: Iterable[Snapshot]) -> Iterator[str]:
+    """What the configs call their model types; a probe says it of those that cannot be read."""
+    for snapshot in snapshots:
+        with suppress(JsonUnreadable):
+            kind = snapshot.read_json("config.json").get("model_type")
+            if isinstance(kind, str):
+                yield kind
 
 
 def _tokenizer(snapshot: Snapshot, request: Request) -> Any:
