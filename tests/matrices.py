@@ -6,7 +6,7 @@ from pathlib import Path
 
 from wirecheck import matrix as module
 from wirecheck.gate_shelf import Shelf
-from wirecheck.matrix import Local, Survey, every_pair
+from wirecheck.matrix import EveryPair, Local, Survey
 from wirecheck.matrix_records import Matrix, MatrixCause, MatrixCell, MatrixModel
 from wirecheck.runner import Request
 from wirecheck.schema import Level, Policy, TrainSpec, WireSpec
@@ -42,7 +42,7 @@ NAMES = ("one", "two", "three", "four")
 def survey(place: Path, names=NAMES, request: Request = REQUEST, **more) -> Survey:
     read = {name: (lambda name=name: take(parse_ref(str(place / name)))) for name in names}
     given = {
-        "pairs": every_pair(names),
+        "pairs": EveryPair(names),
         "shelf": Shelf(Store(place / "store.sqlite")),
         "watch": Heard(),
         "executor": Local(2),

@@ -10,7 +10,7 @@ import pytest
 
 from tests.matrices import NAMES, REQUEST, Heard, ran, survey
 from wirecheck import matrix as module
-from wirecheck.matrix import every_pair
+from wirecheck.matrix import EveryPair
 from wirecheck.matrix_records import MatrixCell
 from wirecheck.matrix_rule import Rule
 from wirecheck.matrix_work import ModelWork, PairWork, cell_of
@@ -27,10 +27,10 @@ def place(four_models: Path) -> Path:
 # --- what it says ------------------------------------------------------------------------------------------------
 
 
-def test_every_pair_comes_to_what_pair_says_of_it(place):
+def test_EveryPair_comes_to_what_pair_says_of_it(place):
     _, found = ran(place)
     assert (found.status, len(found.cells)) == ("finished", 6)
-    for a, b in every_pair(NAMES):
+    for a, b in EveryPair(NAMES):
         alone = check(take(parse_ref(str(place / a))), take(parse_ref(str(place / b))), REQUEST)
         cell = found.cell(a, b)
         expected = cell_of((a, b), alone, cell.seconds)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -120,3 +122,13 @@ def test_verdicts_are_whole_in_any_terminal(monkeypatch, columns):
     assert all(word in text for word in ("incompatible", "compatible", "unproven", "CFG11"))
     assert ("warnings" in text) == (columns == "140")
     assert "\x1b[2J" not in text
+
+
+def test_a_store_of_another_version_is_said_and_nothing_is_lost(place):
+    (place / "cache").mkdir()
+    with closing(sqlite3.connect(place / "cache" / "answers.sqlite")) as database:
+        database.execute("pragma user_version = 99")
+    done = command(place, "matrix", "./one", "./two", *INSPECTED)
+    assert (done.returncode, "1 compatible" in done.stdout) == (0, True)
+    assert "made in format 99" in done.stderr
+    assert "next: wirecheck cache --clear" in done.stderr

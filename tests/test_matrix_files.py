@@ -16,7 +16,7 @@ from wirecheck import matrix as module
 from wirecheck.cli_matrix import names_of, texts
 from wirecheck.cli_matrix_files import MatrixFiles
 from wirecheck.errors import OutputNotWritten, UsageError
-from wirecheck.matrix import every_pair, tiles
+from wirecheck.matrix import EveryPair, tiles
 from wirecheck.matrix_records import MatrixCell
 from wirecheck.matrix_tally import MOST_GRID, Tally, ranked
 from wirecheck.schema import Level
@@ -26,16 +26,19 @@ from wirecheck.views import matrix as view
 
 
 @given(st.lists(st.text("abcdefgh", min_size=1, max_size=2), unique=True, min_size=2, max_size=14))
-def test_tiles_hold_every_pair_once_and_few_models(names):
-    pairs = every_pair(names)
-    assert len(pairs) == len(names) * (len(names) - 1) // 2
+def test_tiles_hold_EveryPair_once_and_few_models(names):
+    pairs = list(EveryPair(names))
+    assert len(EveryPair(names)) == len(pairs) == len(names) * (len(names) - 1) // 2
     made = tiles(pairs)
     assert sorted(pair for tile in made for pair in tile) == sorted(pairs)
     assert all(len({name for pair in tile for name in pair}) <= 2 * module.TILE_MODELS for tile in made)
 
 
 def test_against_one():
-    assert every_pair(["a", "b", "c"], "b") == [("a", "b"), ("b", "c")]
+    assert list(EveryPair(["a", "b", "c"], "b")) == [("a", "b"), ("b", "c")]
+    assert len(EveryPair(["a", "b", "c"], "b")) == 2
+    assert ("a", "c") in EveryPair("abc")
+    assert ("a", "c") not in EveryPair("abc", "b")
 
 
 def test_ranking():

@@ -26,7 +26,7 @@ from wirecheck.cli_request import OPTIONS, request
 from wirecheck.errors import Interrupted, UsageError
 from wirecheck.fork_pool import free_cpus, held_interrupt
 from wirecheck.gate_shelf import Shelf
-from wirecheck.matrix import Local, Survey, every_pair
+from wirecheck.matrix import EveryPair, Local, Survey
 from wirecheck.matrix_records import Matrix, MatrixCell, MatrixModel
 from wirecheck.matrix_tally import BEST, Tally
 from wirecheck.matrix_work import Pair
@@ -54,13 +54,16 @@ def matrix_command(models: Sequence[str], options: Mapping[str, Any]) -> int:
     named = _only(_named(models, options), options["only"] or [])
     if len(named) < 2:  # noqa: PLR2004
         raise UsageError("a matrix needs two models at least", next_step="name some, or give a list with --from FILE")
-    pairs = every_pair(list(named), _against(named, options["against"]))
-    with Watch(stderr_console()) as watch:
+    pairs = EveryPair(list(named), _against(named, options["against"]))
+    console, shelf = stderr_console(), Shelf.of_user(fresh=options["fresh"])
+    if trouble := shelf.store.trouble():
+        console.print(Text(visible(trouble), style="yellow"), soft_wrap=True)
+    with Watch(console) as watch:
         survey = Survey(
             _request(models, options),
             {name: partial(_take, text, offline=options["offline"]) for name, text in named.items()},
             pairs,
-            Shelf.of_user(fresh=options["fresh"]),
+            shelf,
             watch,
             Local(options["jobs"] or free_cpus(), int(options["memory_limit"] * 1e9)),
             model_limit_s=options["model_seconds"],

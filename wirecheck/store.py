@@ -83,6 +83,20 @@ class Store:
             rows = database.execute("select kind, count(*), sum(length(text)) from kept group by kind order by kind")
             return tuple(Held(*row) for row in rows)
 
+    def trouble(self) -> str | None:
+        """Why nothing can be kept in it, in one line; None where it can, or another process is writing just now."""
+        try:
+            with self._open(write=True, strict=True) as database:
+                if database is None:
+                    return f"{self.path}: cannot be opened to write, so nothing is kept"
+                database.execute("begin immediate")
+                database.rollback()
+        except OtherFormat as error:
+            return f"{error}, so nothing is kept; next: wirecheck cache --clear"
+        except sqlite3.OperationalError as error:
+            return None if "locked" in str(error) else f"{self.path}: {error}, so nothing is kept"
+        return None
+
     def clear(self) -> None:
         """Take everything away. Raises OSError."""
         for ending in ("", "-journal", ".damaged"):

@@ -13,7 +13,7 @@ from wirecheck.matrix_tally import MOST_GRID, Tally
 from wirecheck.views import html, templates
 from wirecheck.views.words import ABSENT, human_bytes, plural
 
-MOST_COLUMNS = 30
+MOST_COLUMNS = 40
 """More models are no table in markdown."""
 _MARK = "THE-GRID-STANDS-HERE"
 _LETTER = {"compatible": "C", "unproven": "U", "could-not-check": "!", "not-run": "-"}
@@ -21,6 +21,8 @@ _HEAT = ("#e8f4ea", "#cfe8c6", "#f6e8a8", "#f3cf8e", "#eda77a", "#e0786a")
 """From the least memory to the most."""
 MOST_MODELS = 200
 """Rows of the table of models; all of them are in the JSON."""
+_MOST_TITLE = 240
+"""Characters of what a square says where it is pointed at."""
 MOST_CAUSES = 60
 """Rows of the table of causes."""
 COLUMNS = (
@@ -159,7 +161,8 @@ def _grid(head: Matrix, tally: Tally, links: Links) -> str:
 def _square(names: str, cell: MatrixCell | None, link: str | None) -> _Square:
     if cell is None:
         return _Square("", f"{names}: not asked", "self")
-    return _Square(mark(cell), f"{names}: {cell.outcome}: {'; '.join(cell.why)}"[:600], cell.outcome, link=link)
+    why = "" if cell.outcome == "compatible" else f": {'; '.join(cell.why)}"
+    return _Square(mark(cell), f"{names}: {cell.outcome}{why}"[:_MOST_TITLE], cell.outcome, link=link)
 
 
 def _heat(names: str, cell: MatrixCell | None, span: tuple[int, int] | None, link: str | None) -> _Square:
