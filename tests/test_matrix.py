@@ -27,7 +27,7 @@ def place(four_models: Path) -> Path:
 # --- what it says ------------------------------------------------------------------------------------------------
 
 
-def test_EveryPair_comes_to_what_pair_says_of_it(place):
+def test_every_pair_comes_to_what_pair_says_of_it(place):
     _, found = ran(place)
     assert (found.status, len(found.cells)) == ("finished", 6)
     for a, b in EveryPair(NAMES):

@@ -242,11 +242,11 @@ class Survey:
         a, b = pair
         if a not in self.sketches or b not in self.sketches:
             return None
+        kept = a in self.kept_models and b in self.kept_models
         try:
-            found = self.rule.cell((a, self.sketches[a]), (b, self.sketches[b]))
+            return self.rule.cell((a, self.sketches[a]), (b, self.sketches[b]), kept=kept)
         except Unknown:
             return None
-        return found.model_copy(update={"kept": True}) if self.kept_models.issuperset(pair) else found
 
     def _to_be_run(self) -> list[Pair]:
         """The pairs whose models are known, and whose cells the rule does not give."""

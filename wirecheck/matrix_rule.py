@@ -7,13 +7,13 @@ that these answers do not cover is not judged here, and the probes are run on it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Literal, NamedTuple
 
 from wirecheck.codes import CODES
-from wirecheck.gate_records import OUTCOMES
+from wirecheck.gate_records import OUTCOMES, GateOutcome
 from wirecheck.matrix_records import MatrixCause, MatrixCell
 from wirecheck.probes.memory import MEMORY_FORMULA
 from wirecheck.probes.pairing import PAIRING, length_ratio
@@ -62,10 +62,22 @@ class Member:
     sketch: Sketch
     side: Literal["a", "b"]
     standing: Standing
+    """Of its grave findings those that decide; one object for all models of which the same is to be said."""
     unmet: Mapping[str, str]
     moot: Mapping[str, str]
+    is_asked: bool
+    """Whether every question of a pair is asked, as far as it goes by this model."""
     no_shape: str | None
     shape: _Shape | None
+
+
+class _Decided(NamedTuple):
+    """What the verdict and its causes are; alike for very many pairs."""
+
+    outcome: GateOutcome
+    strength: Level | None
+    because: tuple[str, ...]
+    causes: tuple[MatrixCause, ...]
 
 
 class Answer(NamedTuple):
@@ -85,6 +97,9 @@ class Rule:
     shared: Callable[[str, str], int]
     """Of two vocabularies, by digest: texts that are in both."""
     _members: dict[tuple[str, str], Member] = field(default_factory=dict)
+    _standings: dict[Standing, Standing] = field(default_factory=dict)
+    _verdicts: dict[tuple[int, int], _Decided] = field(default_factory=dict)
+    """Of pairs that have nothing of their own to decide, by the standings of both."""
 
     @cached_property
     def covers(self) -> bool:
@@ -93,25 +108,37 @@ class Rule:
         asked = {probe.name for probe in pair_probes(self.request) if not beyond(probe, depth)}
         return asked <= KNOWN and (self.request.wire.is_own or self.request.wire.name in WIRES)
 
-    def forget(self, name: str) -> None:
-        """A model's sketch is another one now."""
-        for side in ("a", "b"):
-            self._members.pop((name, side), None)
-
-    def cell(self, a: tuple[str, Sketch], b: tuple[str, Sketch]) -> MatrixCell:
+    def cell(self, a: tuple[str, Sketch], b: tuple[str, Sketch], *, kept: bool = False) -> MatrixCell:
         """The cell of two models, by name and sketch. Raises Unknown."""
         if not self.covers:
             raise Unknown
         one, other = self._member(*a, "a"), self._member(*b, "b")
-        gaps, grave, told = list(self._beyond), set[Grave](), dict[str, float | int | str]()
+        all_asked = one.is_asked and other.is_asked
+        gaps, grave, told = list(self._beyond), list[Grave](), dict[str, float | int | str]()
         for question, answered in self._questions:
-            answer = self._answer(question.probe, answered, one, other)
+            answer = answered(one, other) if all_asked else self._answer(question.probe, answered, one, other)
             if answer.gap is not None:
                 gaps.append((question, answer.gap))
-            grave.update(answer.grave)
-            told.update(answer.told)
-        pair = Standing(levels=self._levels, gaps=tuple(gaps), grave=frozenset(grave))
-        return self._told(one, other, pair, told)
+            grave += answer.grave
+            told |= answer.told
+        if grave or len(gaps) > len(self._beyond):
+            pair = Standing(levels=self._levels, gaps=tuple(gaps), grave=frozenset(grave))
+            verdict = self._decided(one, other, pair)
+        else:
+            verdict = self._usual(one, other)
+        return MatrixCell(
+            a=one.name,
+            b=other.name,
+            outcome=verdict.outcome,
+            strength=verdict.strength,
+            causes=verdict.causes,
+            why=verdict.because,
+            warnings=one.sketch.warnings
+            + other.sketch.warnings
+            + sum(found.severity is Severity.WARN for found in grave),
+            kept=kept,
+            **told,
+        )
 
     # --- what is the same for every pair ----------------------------------------------------------------------------
 
@@ -139,15 +166,28 @@ class Rule:
 
     def _member(self, name: str, sketch: Sketch, side: Literal["a", "b"]) -> Member:
         found = self._members.get((name, side))
-        if found is None:
-            own, shape = getattr(sketch, side), None
-            if sketch.shape is not None:
-                on_side = replace(sketch.shape, side=side)
-                shape = _Shape(on_side, sums(on_side, self.request.wire, self.request.train))
-            standing = own.standing(side, sketch.levels)
-            found = Member(name, sketch, side, standing, own.unmet, own.moot, own.no_shape, shape)
-            self._members[name, side] = found
+        if found is None or found.sketch is not sketch:
+            found = self._members[name, side] = self._made(name, sketch, side)
         return found
+
+    def _made(self, name: str, sketch: Sketch, side: Literal["a", "b"]) -> Member:
+        own, shape = getattr(sketch, side), None
+        if sketch.shape is not None:
+            on_side = replace(sketch.shape, side=side)
+            shape = _Shape(on_side, sums(on_side, self.request.wire, self.request.train))
+        whole: Standing = own.standing(side, sketch.levels)
+        standing = replace(whole, grave=frozenset(one for one in whole.grave if one.severity in self._refused))
+        return Member(
+            name,
+            sketch,
+            side,
+            self._standings.setdefault(standing, standing),
+            own.unmet,
+            own.moot,
+            not any(question.probe in held for question, _ in self._questions for held in (own.unmet, own.moot)),
+            own.no_shape,
+            shape,
+        )
 
     # --- questions ----------------------------------------------------------------------------------------------------
 
@@ -228,26 +268,28 @@ class Rule:
             is_own=wire.is_own,
         )
 
-    # --- the cell -----------------------------------------------------------------------------------------------------
+    # --- the verdict --------------------------------------------------------------------------------------------------
 
-    def _told(self, a: Member, b: Member, pair: Standing, told: Mapping[str, float | int | str]) -> MatrixCell:
-        policy = self.request.policy
-        parts: Sequence[Standing] = (a.standing, b.standing, pair)
-        outcome, strength, because = decided(parts, policy)
-        refused = (Severity.BLOCK, Severity.WARN) if policy.strict else (Severity.BLOCK,)
-        causes = sorted(
-            {(one.code, one.subject, one.claim) for part in parts for one in part.grave if one.severity in refused}
-        )
-        return MatrixCell(
-            a=a.name,
-            b=b.name,
-            outcome=OUTCOMES[outcome],
-            strength=strength,
-            causes=tuple(MatrixCause(code=code, subject=subject, claim=claim) for code, subject, claim in causes),
-            why=because,
-            warnings=a.sketch.warnings + b.sketch.warnings + sum(one.severity is Severity.WARN for one in pair.grave),
-            **told,
-        )
+    def _usual(self, a: Member, b: Member) -> _Decided:
+        """Of a pair that leaves open what every pair leaves open, and has nothing grave of its own."""
+        key = (id(a.standing), id(b.standing))  # both are held in `_standings`
+        if key not in self._verdicts:
+            pair = Standing(levels=self._levels, gaps=self._beyond, grave=frozenset())
+            self._verdicts[key] = self._decided(a, b, pair)
+        return self._verdicts[key]
+
+    def _decided(self, a: Member, b: Member, pair: Standing) -> _Decided:
+        parts = (a.standing, b.standing, pair)
+        outcome, strength, because = decided(parts, self.request.policy)
+        grave = {
+            (one.code, one.subject, one.claim) for part in parts for one in part.grave if one.severity in self._refused
+        }
+        causes = tuple(MatrixCause(code=code, subject=subject, claim=claim) for code, subject, claim in sorted(grave))
+        return _Decided(OUTCOMES[outcome], strength, because, causes)
+
+    @cached_property
+    def _refused(self) -> tuple[Severity, ...]:
+        return (Severity.BLOCK, Severity.WARN) if self.request.policy.strict else (Severity.BLOCK,)
 
 
 def _grave(code: str, claim: str) -> Grave:
