@@ -31,6 +31,8 @@ _TICK_S = (0.5, 5.0)
 """Between two looks at the result files: at first, and when nothing has come for long."""
 _LOOK_S = (2.0, 15.0)
 """The same between two questions to squeue."""
+_SECOND_LOOK_S = 1.0
+"""After an element was first seen ended: Slurm takes a moment to queue one again."""
 _AGAIN_S = 30.0
 """After a cluster that does not answer, until the next submission."""
 
@@ -153,7 +155,7 @@ class _Collector:
         """Elements that may still answer something open."""
         self.since: dict[str, float] = {}
         self.looks: defaultdict[str, int] = defaultdict(int)
-        """How often in a row an element was seen ended: Slurm takes a moment to queue one again."""
+        """How often in a row an element was seen ended."""
         self.unanswered: dict[str, set[str]] = {}
         """Chunk -> its names that are open; their result files are the ones to read."""
         self.chunks_of: defaultdict[str, list[str]] = defaultdict(list)
@@ -202,7 +204,7 @@ class _Collector:
                 self.states = states
                 for died in self._settle():
                     yield self._close(died)
-                look_s = 1.0 if self.looks else look_s
+                look_s = _SECOND_LOOK_S if self.looks else look_s
             for died in self._submit_due():
                 yield self._close(died)
 
