@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 
 
 def where() -> str:
@@ -27,6 +28,20 @@ def brief(name: str) -> str:
 def steady(name: str) -> str:
     """An answer after a second."""
     time.sleep(1)
+    return where()
+
+
+def echoed(name: str) -> str:
+    """An answer after a second; on node3 only when an element that was queued again has come to the same name."""
+    mark = Path(os.environ["WIRECHECK_TEST_MARKS"]) / name
+    node, restart = where().split()
+    if restart != "0":
+        mark.touch()
+    elif node == "node3":
+        while not mark.exists():
+            time.sleep(0.1)
+    else:
+        time.sleep(1)
     return where()
 
 

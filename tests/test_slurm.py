@@ -1,4 +1,4 @@
-"""The Slurm executor against real daemons: a throw-away cluster of three nodes, on which everything goes wrong.
+"""The Slurm executor against real daemons: a throw-away cluster of four nodes, on which everything goes wrong.
 
 Whatever happens, each name is told exactly once. Skipped where Slurm is not installed: `make slurm` installs it.
 """
@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +33,7 @@ Outcomes = dict[str, Answered | Died]
 
 @dataclass(frozen=True)
 class Cluster:
-    """Three nodes of four CPUs on this host."""
+    """Four nodes of four CPUs on this host."""
 
     lab: Path
 
@@ -56,7 +57,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     lab = tmp_path_factory.mktemp("slurm") / "lab"
     port = 20_000 + os.getpid() % 10_000
     with pytest.MonkeyPatch.context() as patch:
-        settings = {"SLURM_LAB": lab, "SLURM_LAB_PORT": port, "NODES": 3, "TIMEOUT": 3, "REQUEUE": 2}
+        settings = {"SLURM_LAB": lab, "SLURM_LAB_PORT": port, "NODES": 4, "TIMEOUT": 3, "REQUEUE": 5}
         for name, value in {**settings, "SLURM_CONF": lab / "etc" / "slurm.conf"}.items():
             patch.setenv(name, str(value))
         patch.chdir(ROOT)  # jobs start here, and import what they are to do
@@ -121,7 +122,7 @@ def test_sixty_over_the_nodes_and_what_dies_dies_alone(cluster: Cluster, timed_o
     names = [*keys(57), "abort", "hang", "poison"]
     outcomes = collected(SlurmPool(tmp_path, options(chunk=4, tries=1)), names, slurm_work.brief, limit_s=2)
     died = {name: outcomes.pop(name) for name in ("abort", "hang", "poison")}
-    assert {text.split()[0] for text in texts(outcomes)} == {"node1", "node2", "node3"}
+    assert len({text.split()[0] for text in texts(outcomes)}) >= 3
     assert all(isinstance(one, Died) for one in died.values())
     assert died["abort"].why == "its process was ended by SIGABRT"
     assert died["hang"].why == "still running after its time limit of 2 s"
@@ -130,25 +131,29 @@ def test_sixty_over_the_nodes_and_what_dies_dies_alone(cluster: Cluster, timed_o
     assert died["poison"].why.endswith("(the last of 2 tries)")
 
 
-def test_a_node_that_goes_and_a_daemon_whose_jobs_go_on(cluster: Cluster, timed_out: Aside, tmp_path: Path) -> None:
-    names = keys(36)
-    pool = SlurmPool(tmp_path, options(chunk=6, cpus=2))
+def test_a_node_that_goes_and_a_daemon_whose_jobs_go_on(
+    cluster: Cluster, timed_out: Aside, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "marks").mkdir()
+    monkeypatch.setenv("WIRECHECK_TEST_MARKS", str(tmp_path / "marks"))
+    names = keys(16)
     outcomes = []
-    for outcome in pool.run(names, slurm_work.steady, limit_s=60):
+    for outcome in SlurmPool(tmp_path, options(chunk=4)).run(names, slurm_work.echoed, limit_s=100):
         if not outcomes:
             cluster("lose", "2")
             cluster.end_daemon(3)
         outcomes.append(outcome)
+    assert sorted(one.name for one in outcomes) == sorted(names)
+    assert len([text for text in texts({one.name: one for one in outcomes}) if text.endswith(" 1")]) >= 2
+    files = list((tmp_path / "results").iterdir())
+    deadline = time.monotonic() + 20
+    while (lines := sum(path.read_text().count("\n") for path in files)) <= 16 and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert lines > 16, "what went on without its daemon answered too"
+    assert len(JobLog(tmp_path / "jobs.jsonl").jobs) == 1
     for node in "23":
         cluster("lose", node)
         cluster("join", node)
-    assert sorted(one.name for one in outcomes) == sorted(names)
-    told = texts({one.name: one for one in outcomes})
-    assert {"node2 0", "node3 0"} & set(told)
-    files = sorted(path.name for path in (tmp_path / "results").iterdir())
-    assert [name for name in files if name.split(".")[2] == "1"], files
-    lines = sum(len(path.read_text().splitlines()) for path in (tmp_path / "results").iterdir())
-    assert lines > len(names)  # the orphans answered too
 
 
 SUBMITTER = """
@@ -157,7 +162,7 @@ from pathlib import Path
 from tests import slurm_work
 from tests.test_slurm import keys, options
 from wirecheck.slurm_pool import SlurmPool
-for outcome in SlurmPool(Path(sys.argv[1]), options(chunk=8)).run(keys(16), slurm_work.steady, limit_s=60):
+for outcome in SlurmPool(Path(sys.argv[1]), options(chunk=4)).run(keys(16), slurm_work.steady, limit_s=60):
     print(outcome.name, flush=True)
 """
 
@@ -166,7 +171,7 @@ def test_a_submitter_is_killed_and_the_next_one_attaches(cluster: Cluster, timed
     with subprocess.Popen([sys.executable, "-c", SUBMITTER, tmp_path], stdout=subprocess.PIPE, cwd=ROOT) as submitter:
         assert submitter.stdout.readline()
         submitter.kill()
-    outcomes = collected(SlurmPool(tmp_path, options(chunk=8)), keys(16), slurm_work.steady)
+    outcomes = collected(SlurmPool(tmp_path, options(chunk=4)), keys(16), slurm_work.steady)
     assert len(texts(outcomes)) == 16
     assert len(JobLog(tmp_path / "jobs.jsonl").jobs) == 1
 
@@ -183,7 +188,7 @@ def test_a_death_before_the_job_is_noted_costs_only_work(
         with pytest.raises(KeyboardInterrupt):
             list(pool.run(keys(8), slurm_work.steady, limit_s=60))
     assert len(texts(collected(pool, keys(8), slurm_work.steady))) == 8
-    assert {state.name for state in pool.queue.states().values()} == {"CANCELLED", "COMPLETED"} or "COMPLETING"
+    assert "CANCELLED" in {state.name for state in pool.queue.states().values()}
 
 
 def test_a_cancelled_run_leaves_the_queue(cluster: Cluster, timed_out: Aside, tmp_path: Path) -> None:
@@ -229,9 +234,7 @@ def test_a_partition_that_is_not_there(cluster: Cluster, tmp_path: Path, capfd: 
 
 def test_a_controller_that_is_away(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (cluster.lab / "etc" / "slurm.conf").read_text()
-    (tmp_path / "slurm.conf").write_text(
-        text.replace("SlurmctldPort=", "SlurmctldPort=1").replace("ClusterName", "MessageTimeout=2\nClusterName")
-    )
+    (tmp_path / "slurm.conf").write_text(text.replace("SlurmctldPort=", "SlurmctldPort=1"))
     monkeypatch.setenv("SLURM_CONF", str(tmp_path / "slurm.conf"))
     assert Slurm(tmp_path, "wirecheck-none", options()).states() is None
 

@@ -11,7 +11,7 @@
 #
 # By environment: NODES (1), CPUS of each (4), MEM of each in MiB (4000), SLURM_LAB (folder), SLURM_LAB_PORT (16817 and
 # the NODES after it), TIMEOUT (seconds until a silent node is down, 15), REQUEUE (seconds until a requeued job may
-# start again, 10). Two clusters side by side have two folders and two ranges of ports. Root or a plain user.
+# start again, 10; at least 5). Two clusters side by side have two folders and two ranges of ports. Root or a plain user.
 set -euo pipefail
 NODES=${NODES:-1} CPUS=${CPUS:-4} MEM=${MEM:-4000} TIMEOUT=${TIMEOUT:-15} REQUEUE=${REQUEUE:-10}
 LAB=${SLURM_LAB:-${TMPDIR:-/tmp}/slurm-lab-$(id -un)} PORT=${SLURM_LAB_PORT:-16817}
@@ -61,8 +61,9 @@ SlurmdParameters=config_overrides
 SchedulerType=sched/backfill
 SchedulerParameters=sched_interval=1,bf_interval=1,sched_min_interval=0
 SelectType=select/cons_tres
-SelectTypeParameters=CR_CPU_Memory
+SelectTypeParameters=CR_CPU_Memory,CR_LLN
 DefMemPerCPU=200
+MessageTimeout=$((TIMEOUT > 4 ? TIMEOUT / 2 : 2))
 SlurmdTimeout=$TIMEOUT
 KillWait=5
 MinJobAge=300
