@@ -57,29 +57,43 @@ class SlurmPool:
     def __init__(
         self,
         folder: Path,
-        options: SlurmOptions,
+        options: SlurmOptions | None = None,
         *,
         told: Callable[[Standing], None] | None = None,
         queue: Queue | None = None,
     ) -> None:
-        """`told` hears of every change in the queue. Raises UsageError and OutputNotWritten for the folder's sake."""
+        """`options` None: those the run in `folder` was begun with. `told` hears of every change in the queue.
+
+        Raises UsageError and OutputNotWritten for the folder's sake.
+        """
         self.folder = folder.resolve()
-        self.options = options
         self.told = told or (lambda _: None)
         if "%" in str(self.folder):
             raise UsageError(f"{folder}: Slurm reads % in a path as a pattern", next_step="choose another folder")
         try:
-            for name in ("results", "work", "slurm"):
-                (self.folder / name).mkdir(parents=True, exist_ok=True)
-            self.queue = queue or Slurm(self.folder / "slurm", self._name(), options)
+            name, self.options = self._begun(options)
+            for part in ("results", "work", "slurm"):
+                (self.folder / part).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise _unwritten(self.folder, error) from error
+        self.queue = queue or Slurm(self.folder / "slurm", name, self.options)
 
-    def _name(self) -> str:
+    def _begun(self, options: SlurmOptions | None) -> tuple[str, SlurmOptions]:
+        """The run's name and options; `run.json` is written where this is its beginning."""
         path = self.folder / "run.json"
         if not path.is_file():
-            put_whole(path, json.dumps({"version": 1, "name": f"wirecheck-{secrets.token_hex(4)}"}))
-        return str(json.loads(path.read_text(encoding="utf-8"))["name"])
+            if options is None:
+                raise UsageError(
+                    f"{self.folder}: no run was begun here", next_step="ls */run.json  # the runs there are"
+                )
+            name = f"wirecheck-{secrets.token_hex(4)}"
+            put_whole(path, json.dumps({"version": 1, "name": name, "options": options.as_fields()}))
+            return name, options
+        try:
+            begun = json.loads(path.read_text(encoding="utf-8"))
+            return str(begun["name"]), options or SlurmOptions(**begun["options"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise UsageError(f"{path}: not a run of this version", next_step="begin in another folder") from error
 
     def run(
         self, names: Sequence[str], work: Callable[[str], str], *, limit_s: float, imports: Sequence[str] = ()
@@ -172,9 +186,9 @@ class _Collector:
 
     def kept(self) -> Iterator[Outcome]:
         """What is in the folder already."""
-        self.results.read()
-        for name in [name for name in self.open if name in self.results.outcomes]:
-            yield self._close(self.results.outcomes[name])
+        for outcome in self.results.read():
+            if outcome.name in self.open:
+                yield self._close(outcome)
 
     def _close(self, outcome: Outcome) -> Outcome:
         del self.open[outcome.name]
@@ -196,10 +210,11 @@ class _Collector:
             if looking:
                 states, looked_at = self._states(), time.monotonic()
                 look_s = _LOOK_S[0] if states != self.states else min(look_s * 1.5, _LOOK_S[1])
-            come = [one for one in self.results.read(frozenset(self.unanswered), look=looking) if one.name in self.open]
-            tick_s = _TICK_S[0] if come else min(tick_s * 1.25, _TICK_S[1])
-            for outcome in come:
-                yield self._close(outcome)
+            tick_s = min(tick_s * 1.25, _TICK_S[1])
+            for outcome in self.results.read(frozenset(self.unanswered), look=looking):
+                if outcome.name in self.open:
+                    tick_s = _TICK_S[0]
+                    yield self._close(outcome)
             if states is not None:
                 self.states = states
                 for died in self._settle():

@@ -25,6 +25,8 @@ _ENDED = (
 _NEVER = ("launch failed requeued held", "JobHeldAdmin")
 """Reasons of a pending job that nobody but an administrator lifts."""
 _NEXT_STEPS = (
+    ("submit limit", "sacctmgr show qos format=name,maxsubmitjobsperuser  # and ask for a larger chunk"),
+    ("time limit", "sinfo --format='%P %l'  # the longest time of each partition"),
     ("partition", "sinfo --summarize  # the partitions there are"),
     ("account", 'sacctmgr show associations user="$USER"  # the accounts that are yours'),
     ("qos", 'sacctmgr show associations user="$USER"  # the qualities of service that are yours'),

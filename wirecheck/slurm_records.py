@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -53,6 +53,10 @@ class SlurmOptions:
         least = {"minutes": 1, "cpus": 1, "gpus": 0, "array": 1, "tries": 0}
         assert all(getattr(self, name) >= number for name, number in least.items()), self
         assert self.chunk is None or self.chunk >= 1, self
+
+    def as_fields(self) -> dict[str, Any]:
+        """For a JSON file."""
+        return {**asdict(self), "extra": dict(self.extra)}
 
     def items_of(self, count: int) -> int:
         """Items of an element, for `count` items in all."""
@@ -184,28 +188,23 @@ class ResultFolder:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.outcomes: dict[str, Outcome] = {}
+        self._told: set[str] = set()
         self._offsets: dict[str, int] = {}
         self._seen_at = -1
 
-    def read(self, open_chunks: frozenset[str] | None = None, *, look: bool = True) -> list[Outcome]:
+    def read(self, open_chunks: frozenset[str] | None = None, *, look: bool = True) -> Iterator[Outcome]:
         """What has come since. Files of chunks that are not in `open_chunks` are left unread (None reads all); without
         `look`, new files are looked for only where the folder has changed.
         """
-        self._list(look)
-        fresh: list[Outcome] = []
-        for name in self._offsets:
-            if open_chunks is None or name.partition(".")[0] in open_chunks:
-                fresh += self._read(name)
-        return fresh
-
-    def _list(self, look: bool) -> None:
         changed_at = self.folder.stat().st_mtime_ns
         if look or changed_at != self._seen_at:
             self._seen_at = changed_at
             for entry in os.scandir(self.folder):
                 if entry.name.endswith(".jsonl"):
                     self._offsets.setdefault(entry.name, 0)
+        for name in list(self._offsets):
+            if open_chunks is None or name.partition(".")[0] in open_chunks:
+                yield from self._read(name)
 
     def _read(self, name: str) -> Iterator[Outcome]:
         with (self.folder / name).open("rb") as file:
@@ -214,6 +213,6 @@ class ResultFolder:
         self._offsets[name] += read
         for fields in records:
             outcome = outcome_of(fields)
-            if outcome is not None and outcome.name not in self.outcomes:
-                self.outcomes[outcome.name] = outcome
+            if outcome is not None and outcome.name not in self._told:
+                self._told.add(outcome.name)
                 yield outcome
