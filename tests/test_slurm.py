@@ -38,7 +38,8 @@ class Cluster:
     lab: Path
 
     def __call__(self, *words: str) -> None:
-        subprocess.run([ROOT / "tools" / "slurm_up.sh", *words], check=True, capture_output=True)
+        done = subprocess.run([ROOT / "tools" / "slurm_up.sh", *words], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
 
     def end_daemon(self, node: int) -> None:
         """Only the daemon: what runs on the node goes on, and Slurm takes it for lost."""
@@ -108,7 +109,7 @@ class Aside:
 def timed_out(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aside]:
     """An element that comes to its time limit; begun before all others, on the node that nothing happens to."""
     pool = SlurmPool(
-        tmp_path_factory.mktemp("time"), options(minutes=1, warning_s=30, chunk=5, extra={"nodelist": "node1"})
+        tmp_path_factory.mktemp("time"), options(minutes=1, warning_s=20, chunk=5, extra={"nodelist": "node1"})
     )
     aside = Aside(pool)
     aside.start()
