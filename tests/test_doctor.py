@@ -12,14 +12,14 @@ import pytest
 from pydantic import ValidationError
 
 from tests.looks import one, tool
-from wirecheck import cli_doctor, doctor, doctor_limits, doctor_packages, doctor_slurm, doctor_torch
+from wirecheck import cli_doctor, doctor, doctor_limits, doctor_packages, doctor_torch
 from wirecheck.doctor_torch import Told, accelerator, allocator
 from wirecheck.machine_records import MachineCheck, MachineReport, bad, good
 
 
 @pytest.fixture
 def quiet_machine(tmp_path, monkeypatch):
-    """Caches of its own, no hub, no Slurm (which may be installed and know of no cluster), no file in the folder."""
+    """Caches of its own, no hub, no file in the working folder."""
     from huggingface_hub import constants
 
     monkeypatch.chdir(tmp_path)
@@ -27,7 +27,6 @@ def quiet_machine(tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
     monkeypatch.delenv("HF_TOKEN", raising=False)
     monkeypatch.setenv("WIRECHECK_CACHE", str(tmp_path / "own"))
-    monkeypatch.setattr(doctor_slurm, "COMMANDS", ())
     for name in doctor_torch.ALLOCATOR_NAMES:
         monkeypatch.delenv(name, raising=False)
     return tmp_path
