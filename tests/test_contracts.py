@@ -69,6 +69,7 @@ FLOORS = {
             "isolated_child",
             "child_process",
             "fork_pool",
+            "slurm_*",
             "devices",
         ),
         *("demo", "wires", "wires.*", "vram", "vram.*"),
@@ -89,6 +90,8 @@ SOLE_IMPORTERS = {
     "jinja2": ("views.templates",),
     "typer": ("cli", "cli_*"),
     "rich": ("cli", "cli_*", "views.console"),
+    "submitit": ("slurm_queue", "slurm_task"),
+    "cloudpickle": ("slurm_queue",),
     "matplotlib": (),
     "requests": (),
 }
