@@ -77,7 +77,7 @@ FLOORS = {
     2: ("probe", "probes", "probes.*", "verdict", "difference", "difference_changes", "difference_grounds"),
     3: (
         *("runner", "architectures", "architecture_study", "fit", "fit_*", "gate", "gate_shelf", "lock"),
-        *("matrix", "matrix_rule", "matrix_shelf", "matrix_work", "sketch"),
+        *("matrix", "matrix_asked", "matrix_rule", "matrix_shelf", "matrix_work", "sketch"),
     ),
     4: ("cli", "cli_*", "doctor", "doctor_*"),
 }

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wirecheck.errors import CouldNotCheck, OutputNotWritten, UsageError
-from wirecheck.fork_pool import Died
+from wirecheck.fork_pool import MEMORY_BYTES, Died
 from wirecheck.slurm_queue import Queue, Slurm, State, pickled
 from wirecheck.slurm_records import MOST_ELEMENTS, Chunk, JobLog, Outcome, ResultFolder, SlurmOptions, parts
 from wirecheck.slurm_task import Element
@@ -96,12 +96,19 @@ class SlurmPool:
             raise UsageError(f"{path}: not a run of this version", next_step="begin in another folder") from error
 
     def run(
-        self, names: Sequence[str], work: Callable[[str], str], *, limit_s: float, imports: Sequence[str] = ()
+        self,
+        names: Sequence[str],
+        work: Callable[[str], str],
+        *,
+        limit_s: float,
+        memory_bytes: int = MEMORY_BYTES,
+        imports: Sequence[str] = (),
     ) -> Iterator[Outcome]:
         """What `work(name)` returns on some node, or how it ended, once for each name, in the order they come.
 
         A name stands for all that its answer depends on: what is in the folder for it is taken. `work` is pickled;
-        `imports` are modules that it needs, imported once for each element. An item that dies by itself is told as by
+        `imports` are modules that it needs, imported once for each element; its `prepare`, where it has one, is called
+        there, too. An item that dies by itself is told as by
         `in_forks`, one whose element ended without answering it after the further tries of the options.
 
         Ctrl-C passes, and the jobs go on: `cancel` ends them. Raises UsageError where Slurm, submitit or what is asked
@@ -112,7 +119,7 @@ class SlurmPool:
             collector = _Collector(self, names)
             yield from collector.kept()
             if collector.open:
-                collector.ask_for(self._stored(work), limit_s, tuple(imports))
+                collector.ask_for(_Wanted(self._stored(work), limit_s, memory_bytes, tuple(imports)))
                 yield from collector.outcomes()
 
     def cancel(self) -> None:
@@ -154,6 +161,16 @@ class SlurmPool:
             yield
 
 
+@dataclass(frozen=True)
+class _Wanted:
+    """What every element of one call is to do: the pickled work's file, and the limits of each item."""
+
+    work: str
+    limit_s: float
+    memory_bytes: int
+    imports: tuple[str, ...]
+
+
 class _Collector:
     """One call of `run`: what is still open, which elements may answer it, and what is to be submitted again."""
 
@@ -178,9 +195,9 @@ class _Collector:
         """When due, tried how often, names."""
         self.states: Mapping[str, State] = {}
 
-    def ask_for(self, work: str, limit_s: float, imports: tuple[str, ...]) -> None:
+    def ask_for(self, wanted: _Wanted) -> None:
         """What every element of this call is to do."""
-        self.work, self.limit_s, self.imports = work, limit_s, imports
+        self.wanted = wanted
 
     # --- results ---
 
@@ -375,10 +392,11 @@ class _Collector:
         return Element(
             folder=self.pool.folder,
             chunk=chunk,
-            work=self.work,
+            work=self.wanted.work,
             jobs=1 if self.options.gpus else self.options.cpus,
-            limit_s=self.limit_s,
-            imports=self.imports,
+            limit_s=self.wanted.limit_s,
+            memory_bytes=self.wanted.memory_bytes,
+            imports=self.wanted.imports,
         )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from wirecheck.fork_pool import free_cpus, in_forks
+from wirecheck.fork_pool import MEMORY_BYTES, free_cpus, in_forks
 from wirecheck.slurm_records import Chunk, Outcome, append, outcome_of, result_line, whole_lines
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ class Element:
     """Items at once."""
     limit_s: float
     """Of each item."""
+    memory_bytes: int = MEMORY_BYTES
+    """Of each item, beside what it shares with the others."""
     imports: tuple[str, ...] = ()
     """Modules that each item would otherwise import for itself."""
 
@@ -71,10 +73,13 @@ class Element:
             work: Callable[[str], str] = pickle.load(file)  # noqa: S301 - written by who submitted this
         for module in self.imports:
             importlib.import_module(module)
+        if callable(prepare := getattr(work, "prepare", None)):
+            prepare()
         with _Warned() as warned:
             try:
                 # The CPUs told are those asked for, where the node does not hold us to them.
-                yield from in_forks(names, work, jobs=min(self.jobs, free_cpus()), limit_s=self.limit_s)
+                jobs, memory = min(self.jobs, free_cpus()), self.memory_bytes
+                yield from in_forks(names, work, jobs=jobs, limit_s=self.limit_s, memory_bytes=memory)
             except KeyboardInterrupt:
                 warned.passed_on()
                 raise
