@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.matrices import NAMES, hostile
+from tests.matrices import NAMES, REQUEST, hostile
 from wirecheck import cli_matrix
 from wirecheck.cli_matrix_files import check_endings
+from wirecheck.cli_matrix_slurm import attached, begin
 from wirecheck.errors import UsageError
+from wirecheck.matrix_asked import Asked, Output
 from wirecheck.matrix_records import Matrix
 from wirecheck.matrix_tally import Tally, ranked
 
@@ -77,6 +79,13 @@ def test_the_command_with_a_model_that_is_not_there(place):
         (("./one", "./two", "--against", "five"), "--against five"),
         (("./one", "./two", "--report", "m.pdf"), "ending .pdf"),
         (("./one", "./two", "--only", "x*"), "--only x*"),
+        (("./one", "./two", "--executor", "cloud"), "use local or slurm"),
+        (("./one", "./two", "--slurm-gpus", "1"), "--slurm-gpus is read by the executor slurm"),
+        (("./one", "./two", "--run", "r"), "--run is read by the executor slurm"),
+        (("./one", "./two", "--executor", "slurm", "--slurm-option", "qos"), "not KEY=VALUE"),
+        (("--attach", "one"), "no run of a matrix"),
+        (("./one", "--attach", "one"), "a model is given beside it"),
+        (("--attach", "one", "--depth", "inspected"), "--depth is given beside it"),
     ],
 )
 def test_usage(place, words, says):
@@ -132,3 +141,24 @@ def test_a_store_of_another_version_is_said_and_nothing_is_lost(place):
     assert (done.returncode, "1 compatible" in done.stdout) == (0, True)
     assert "made in format 99" in done.stderr
     assert "next: wirecheck cache --clear" in done.stderr
+
+
+def test_a_run_is_not_begun_twice_in_one_folder_and_goes_on_as_asked(place, monkeypatch):
+    def asked(folder: str) -> Asked:
+        output = Output(report=("x.md",))
+        parts = {"wire": REQUEST.wire, "train": REQUEST.train, "policy": REQUEST.policy, "seed": 0, "command": "w"}
+        limits = {"jobs": None, "model_seconds": 1.0, "pair_seconds": 1.0, "memory_bytes": 1}
+        named = {"models": {"a": "./one"}, "against": None, "offline": True, "fresh": False}
+        return Asked(folder=folder, output=output, **parts, **limits, **named)
+
+    monkeypatch.chdir(place)
+    made = begin(Path("run"), asked(str(place)))
+    with pytest.raises(UsageError, match="a run was begun there"):
+        begin(Path("run"), asked(str(place)))
+    other = begin(None, asked("/nowhere/at/all"))
+    assert other.parent.name == "wirecheck-runs"
+    monkeypatch.chdir(place / "one")
+    assert attached(place / made) == asked(str(place))
+    assert Path.cwd() == place
+    with pytest.raises(UsageError, match="/nowhere/at/all, where the run was begun, cannot be entered"):
+        attached(other)

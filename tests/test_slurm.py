@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import shutil
 import signal
@@ -223,6 +224,40 @@ def test_a_full_disk_is_told_and_room_is_used(cluster: Cluster, timed_out: Aside
     assert all("ended as FAILED: wirecheck: No space left on device" in one.why for one in died)
     subprocess.run(["mount", "-o", "remount,size=4m", small_disk / "results"], check=True)
     assert len(texts(collected(SlurmPool(small_disk, options(chunk=6)), keys(6), slurm_work.wide))) == 6
+
+
+def test_a_matrix_whose_submitter_is_killed_is_attached_to(
+    cluster: Cluster, timed_out: Aside, four_models: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    environment = os.environ | {"WIRECHECK_CACHE": str(four_models / "cache"), "NO_COLOR": "1", "PYTHONPATH": str(ROOT)}
+
+    def begun(*words: str, **changed: str) -> subprocess.Popen[str]:
+        line = [sys.executable, "-m", "wirecheck.cli", "matrix", *words]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen(line, cwd=four_models, env=environment | changed, text=True, **pipes)
+
+    question = ("./one", "./two", "./three", "--depth", "inspected", "--require", "inspected", "--json", "m.json")
+    slurm = ("--executor", "slurm", "--run", "run", "--slurm-memory", "1500M", "--slurm-minutes", "5")
+    first = begun(*question, *slurm, "--slurm-chunk", "3")
+    log = four_models / "run" / "jobs.jsonl"
+    while first.poll() is None and not (log.is_file() and '"job"' in log.read_text()):
+        time.sleep(0.1)
+    first.kill()
+    told = first.communicate()[1]
+    assert first.returncode == -signal.SIGKILL, told
+    assert "wirecheck matrix --attach run" in told
+    second = begun("--attach", "run", "--report", "m.csv")
+    said = second.communicate()
+    assert second.returncode == 0, said
+    assert "3 models, 3 pairs: 3 compatible." in said[0]
+    assert len(JobLog(log).jobs) == 1
+    assert len((four_models / "m.csv").read_text().splitlines()) == 4
+    record = json.loads((four_models / "m.json").read_text())
+    assert [cell["outcome"] for cell in record["cells"]] == ["compatible"] * 3
+    third = begun("--attach", "run", SLURM_CONF="/nowhere/slurm.conf", WIRECHECK_CACHE=str(four_models / "other"))
+    said = third.communicate()
+    assert third.returncode == 0, said
+    assert "3 models, 3 pairs: 3 compatible." in said[0]
 
 
 def test_a_partition_that_is_not_there(cluster: Cluster, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

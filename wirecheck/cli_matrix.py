@@ -54,6 +54,7 @@ def matrix_command(models: Sequence[str], options: Mapping[str, Any]) -> int:
     """0 when every pair is judged, 4 when a model could not be read. Raises WirecheckError's children."""
     run: Path | None = options["attach"]
     if run is not None:
+        _no_question(models, options)
         run = run.absolute()
         output, slurm = _output(options, absolute=True), None
         asked = attached(run)
@@ -120,6 +121,19 @@ def _asked(models: Sequence[str], options: Mapping[str, Any]) -> Asked:
         memory_bytes=int(options["memory_limit"] * 1e9),
         output=_output(options),
     )
+
+
+def _no_question(models: Sequence[str], options: Mapping[str, Any]) -> None:
+    """Raise UsageError where something is asked beside --attach, which goes on with what was asked."""
+    asked = {option: options[option.removeprefix("--").replace("-", "_")] for option in OPTIONS}
+    more = ("from_file", "only", "against", "config", "fresh", "run")
+    asked |= {f"--{name.removesuffix('_file')}": options[name] for name in more} | {"a model": list(models)}
+    given = next((name for name, value in asked.items() if value not in (None, False, [])), None)
+    if given is not None:
+        raise UsageError(
+            f"--attach goes on with what was asked, and {given} is given beside it",
+            next_step="leave it out, or begin another run",
+        )
 
 
 def _output(options: Mapping[str, Any], *, absolute: bool = False) -> Output:

@@ -131,9 +131,7 @@ MATRIX: dict[str, tuple[Any, Any]] = SHARED | {
     "slurm_gpus": _option(int | None, "GPUs of an element.", min=0, show_default="0"),
     "slurm_memory": _option(str | None, "Memory of an element: 8G.", metavar="SIZE", show_default="the cluster's"),
     "slurm_array": _option(int | None, "Elements that run at once.", min=1, show_default="100"),
-    "slurm_chunk": _option(
-        int | None, "Pieces of work of an element.", min=1, show_default="so that all run"
-    ),
+    "slurm_chunk": _option(int | None, "Pieces of work of an element.", min=1, show_default="so that all run"),
     "slurm_option": _option(list[str] | None, "Any other option of sbatch. Repeatable.", metavar="KEY=VALUE"),
     "report": (
         Annotated[
