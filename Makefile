@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -qq --constraint constraints.txt
-WORKERS ?= 2
+WORKERS ?= 3
 
 # A virtual environment knows the place and the interpreter it was made for: the stamp's name changes with either.
 MADE := $(VENV)/.made-$(shell printf '%s ' "$(CURDIR)" $$($(PYTHON) -VV 2>&1) | cksum | cut -d ' ' -f 1)
@@ -20,7 +20,7 @@ demo: $(RUNS)  ## two built-in models through the whole of `pair`; the report is
 	$(BIN)/wirecheck demo
 
 test: $(TESTS)  ## the whole test suite
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 slurm:  ## Slurm's daemons for its tests, where this is root on Debian; without them those tests are skipped
 	@PATH="$$PATH:/usr/sbin"; command -v slurmctld >/dev/null || \

@@ -24,6 +24,17 @@ settings.register_profile("wirecheck", deadline=None)
 settings.load_profile("wirecheck")
 
 
+LONG_FIRST = (
+    *("hub_faults", "killed", "slurm", "lock_hub", "gate", "offline", "vram_frontier", "matrix_command", "hosts"),
+)
+"""Files of few tests that take long, most of it waiting: begun last, they would keep one worker busy and no other."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {f"test_{name}.py": n for n, name in enumerate(LONG_FIRST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))  # stable: the others stay as they are
+
+
 @pytest.fixture
 def llama(tmp_path: Path) -> Path:
     """A copy of the built-in Llama-like model, to be broken."""
