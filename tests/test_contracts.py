@@ -68,11 +68,12 @@ FLOORS = {
             "isolated_child",
             "child_process",
             "fork_pool",
+            "heap",
             "devices",
         ),
         *("demo", "wires", "wires.*", "vram", "vram.*"),
     ),
-    2: ("probe", "probes", "probes.*", "verdict", "difference", "difference_changes", "difference_grounds"),
+    2: ("loan", "probe", "probes", "probes.*", "verdict", "difference", "difference_changes", "difference_grounds"),
     3: ("runner", "architectures", "architecture_study", "fit", "fit_*", "gate", "gate_shelf", "lock", "matrix"),
     4: ("cli", "cli_*", "doctor", "doctor_*"),
 }

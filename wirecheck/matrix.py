@@ -18,6 +18,7 @@ from wirecheck.errors import CouldNotCheck
 from wirecheck.fork_pool import Answered, Died, in_forks
 from wirecheck.gate_records import OUTCOMES
 from wirecheck.gate_shelf import Shelf, of_side
+from wirecheck.loan import Loan
 from wirecheck.matrix_records import Matrix, MatrixCause, MatrixCell, MatrixModel
 from wirecheck.runner import Check, Request, Silent, environment
 from wirecheck.schema import Fact, Level, PairResult, ProbeRun, Severity, Subject, strongest
@@ -181,7 +182,7 @@ class Survey:
 
     def _in_tiles(self, by_name: Mapping[str, Sequence[Pair]], limit_s: float) -> Iterator[Answered | Died]:
         def work(name: str) -> str:
-            lent: dict[str, Any] = {}
+            lent: dict[str, Loan] = {}
             return _RESULTS.dump_json(tuple(self._judged(pair, lent) for pair in by_name[name])).decode()
 
         for ended in in_forks(list(by_name), work, jobs=self.jobs, limit_s=limit_s):
@@ -193,30 +194,14 @@ class Survey:
                     self._put(pair, cell_of(pair, one, ended.seconds / len(pairs)))
             yield ended
 
-    def _judged(self, pair: Pair, lent: dict[str, Any]) -> PairResult:
-        """In a child: the probes that need both. Those that only read share the tokenizers of their tile."""
-        check = self._check(*pair)
-        if self.request.policy.depth.rank > Level.INSPECTED.rank:
-            return check.run()
-        for name in pair:
-            if name not in lent:
-                lent[name] = _tokenizer(self.snapshots[name], self.request)
-        sides: dict[Subject, Any] = {"a": lent[pair[0]], "b": lent[pair[1]]}
-        return replace(check, lent={side: one for side, one in sides.items() if one is not None}).run()
+    def _judged(self, pair: Pair, lent: dict[str, Loan]) -> PairResult:
+        """In a child: the probes that need both, which share what is made of one model alone with their tile."""
+        a, b = (lent.setdefault(name, Loan()) for name in pair)
+        return replace(self._check(*pair), lent={"a": a, "b": b}).run()
 
     def _put(self, pair: Pair, cell: MatrixCell) -> None:
         self.cells[pair] = cell
         self.watch.cell(cell)
-
-
-def _tokenizer(snapshot: Snapshot, request: Request) -> Any:
-    """The model's tokenizer; None where it does not load, so that the probe itself says why."""
-    from wirecheck import zoo
-
-    try:
-        return zoo.load_tokenizer(snapshot, trust_remote_code=request.policy.trust_remote_code)
-    except Exception:  # noqa: BLE001 - the probe that needs it tries again, and its crash or reason is kept
-        return None
 
 
 _SHOWN = ("model_type", "hidden_size", "vocab_size", "num_parameters")
