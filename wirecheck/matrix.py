@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
-from typing import Any, Protocol
+from typing import Protocol
 
 from pydantic import TypeAdapter
 
@@ -21,7 +21,7 @@ from wirecheck.gate_shelf import Shelf, of_side
 from wirecheck.loan import Loan
 from wirecheck.matrix_records import Matrix, MatrixCause, MatrixCell, MatrixModel
 from wirecheck.runner import Check, Request, Silent, environment
-from wirecheck.schema import Fact, Level, PairResult, ProbeRun, Severity, Subject, strongest
+from wirecheck.schema import Fact, PairResult, ProbeRun, Severity, Subject, strongest
 from wirecheck.snapshot import Snapshot
 
 MODEL_LIMIT_S = 1800.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 
 _BYTE_TOKEN = re.compile(r"^<0x([0-9A-Fa-f]{2})>$")
 _SPACE_MARK = "\u2581"
@@ -46,7 +47,7 @@ def normalise(vocabulary: Mapping[str, int]) -> dict[bytes, int]:
     marked = sum(token.startswith(_SPACE_MARK) for token in vocabulary)
     as_bytes = _from_byte_level if byte_level > marked else _from_marks
     texts: dict[bytes, int] = {}
-    for token, number in sorted(vocabulary.items(), key=lambda item: -item[1]):
+    for token, number in sorted(vocabulary.items(), key=itemgetter(1), reverse=True):
         texts[as_bytes(token)] = number
     return texts
 

@@ -47,6 +47,8 @@ class Call:
     """int64: the rows of the logits, flattened, where that gradient is not zero; None as it is."""
     asked: dict[str, Asked] = field(default_factory=dict)
     """By term of the loss: what it asks of these logits. `""`: all terms together, of a wire with its own backward."""
+    is_again: bool = False
+    """Whether it was made in a backward pass, where a checkpoint runs its part again."""
 
 
 @dataclass(eq=False)
@@ -68,6 +70,7 @@ class Notes:
         self.calls.append(call)
         if torch._C._current_graph_task_id() != -1:  # -1 outside of a backward pass
             self.again.append(call)
+            call.is_again = True
         if call.with_grad and self.hooked:
             self._listen(call, logits)
         elif call.with_grad:
@@ -76,8 +79,8 @@ class Notes:
     def differentiate(self, losses: Mapping[str, Tensor]) -> None:
         """What each term asks, before all are differentiated together.
 
-        Where no logits are reached by two terms, what will come back to them is one term's, and is noted then. Else each
-        term by itself, back to the logits only: the models are not gone through; and then hooks take over.
+        Where no logits are reached by two terms, what will come back to them is one term's, and is noted then. Else
+        each term by itself, back to the logits only: the models are not gone through; and then hooks take over.
         """
         alive, self.alive, self.hooked = self.alive, [], True
         owners = _owners(losses, [logits for _, logits in alive])

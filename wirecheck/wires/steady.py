@@ -46,6 +46,12 @@ class Forward:
         return tuple(call for call in self.calls if call.side == side and call.with_grad and call.logits_BSV.numel())
 
 
+def forward_of(seen: Observation) -> Forward:
+    """The forward of a step that was differentiated as it is: what of it came before the backward pass."""
+    losses = {name: float(term) for name, term in seen.losses.items()}
+    return Forward(losses, tuple(call for call in seen.calls if not call.is_again))
+
+
 @dataclass(frozen=True, eq=False)
 class SteadyWire:
     """A wire between two models. Every call draws the random numbers of `seed`; torch's own state is left as it was."""

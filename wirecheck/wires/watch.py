@@ -174,13 +174,17 @@ def handed_ids(one: WiredModel, embeds_BSD: Tensor) -> Tensor:
     sorted_N = key_N[is_told_N].sort().values
     if not len(sorted_N):
         return (found_N - num_rows - 1).view(embeds_BSD.shape[:2])
-    reach = 1.001 * slack_N[is_told_N].max() + ROUNDING * sorted_N.abs().max()  # no row that is near to one is passed over
+    reach = (
+        1.001 * slack_N[is_told_N].max() + ROUNDING * sorted_N.abs().max()
+    )  # no row that is near to one is passed over
     with torch.no_grad():
         for start in range(0, num_rows, ROWS_AT_ONCE):
             rows_RD = embedding(torch.arange(start, min(start + ROWS_AT_ONCE, num_rows), device=x_ND.device))
             rows_RD = rows_RD.to(x_ND.dtype)
             key_R = rows_RD.float() @ ruler_D
-            first_R, end_R = (torch.searchsorted(sorted_N, key_R + by, right=right) for by, right in ((-reach, False), (reach, True)))
+            first_R, end_R = (
+                torch.searchsorted(sorted_N, key_R + by, right=right) for by, right in ((-reach, False), (reach, True))
+            )
             some_R = (first_R < end_R).nonzero()[:, 0]  # few: those near to some vector
             near_NR = (key_N[:, None] - key_R[some_R]).abs() <= slack_N[:, None]
             near_NR &= (found_N == num_rows)[:, None]
