@@ -33,7 +33,7 @@ from wirecheck.cli_matrix import read_matrix  # noqa: E402
 from wirecheck.cli_output import read_result  # noqa: E402
 from wirecheck.cli_texts import diff_schema, file_schema, gate_schema, json_schema, lock_schema, matrix_schema  # noqa: E402
 from wirecheck.codes import CODES  # noqa: E402
-from wirecheck.matrix import ranked  # noqa: E402
+from wirecheck.matrix_tally import Tally  # noqa: E402
 from wirecheck.views import fit as fit_view  # noqa: E402
 from wirecheck.views import html, markdown  # noqa: E402
 from wirecheck.views import matrix as matrix_view  # noqa: E402
@@ -125,8 +125,8 @@ def faces(path: Path) -> dict[str, str]:
         return {".md": fit_view.render(frontier), ".html": fit_view.render_html(frontier)}
     if path.stem == MATRIX:
         table = read_matrix(path)
-        best = ranked(table.cells)
-        return {".md": matrix_view.render(table, best), ".html": matrix_view.render_html(table, best)}
+        tally = Tally.of(table)
+        return {".md": matrix_view.render(table, tally), ".html": matrix_view.render_html(table, tally)}
     result = read_result(path)
     return {".md": markdown.render(result), ".html": html.render(result)}
 

@@ -79,3 +79,16 @@ def validator() -> jsonschema.Draft7Validator:
 def action_validator() -> jsonschema.Draft7Validator:
     """What holds a file against the form of a GitHub action."""
     return jsonschema.Draft7Validator(stored_schema(b"metadata-syntax-for-github-actions"))
+
+
+@pytest.fixture
+def four_models(tmp_path: Path) -> Path:
+    """Four models: the two built-in ones, a copy of each with another file beside."""
+    a, b = demo_folders()
+    for name, source in (("one", a), ("two", b), ("three", a), ("four", b)):
+        shutil.copytree(source, tmp_path / name)
+    for name in ("three", "four"):
+        path = tmp_path / name / "generation_config.json"
+        held = json.loads(path.read_text()) if path.exists() else {}
+        path.write_text(json.dumps(held | {"temperature": 0.5}))
+    return tmp_path

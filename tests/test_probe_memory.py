@@ -8,12 +8,11 @@ from tests.benches import config_folder, model_bench, pair_bench, run, run_short
 from tests.factories import needs_assets, seed_snapshot
 from wirecheck.errors import CannotRun
 from wirecheck.probes.config import CONFIG
-from wirecheck.probes.memory import CONTEXT_BYTES
 from wirecheck.probes.memory import MEMORY_FORMULA as MEMORY
 from wirecheck.probes.memory import MEMORY_FORMULA_MODEL as MEMORY_MODEL
-from wirecheck.probes.memory_shape import gigabytes
 from wirecheck.schema import GpuRequest, Policy, TrainSpec, WireSpec
 from wirecheck.vram.gpus import GPUS, find
+from wirecheck.vram.placement import CONTEXT_BYTES, gigabytes
 
 LLAMA_8B, QWEN_7B = "meta-llama__Llama-3.1-8B-Instruct", "Qwen__Qwen2.5-7B-Instruct"
 TENSOR_BYTES = {

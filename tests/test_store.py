@@ -107,3 +107,11 @@ def test_two_processes_at_once(store):
     for worker in workers:
         worker.join()
     assert dict(store.get_many(map(str, range(75)))) == {str(n): str(n) for n in range(75)}
+
+
+def test_why_nothing_can_be_kept(store):
+    assert store.trouble() is None
+    with closing(sqlite3.connect(store.path)) as database:
+        database.execute(f"pragma user_version = {FORMAT + 1}")
+    assert "so nothing is kept; next: wirecheck cache --clear" in store.trouble()
+    assert "cannot be opened to write" in Store(Path("/dev/null/kept.sqlite")).trouble()

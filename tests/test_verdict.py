@@ -23,7 +23,7 @@ from wirecheck.schema import (
     Skipped,
     Verdict,
 )
-from wirecheck.verdict import Expected, judge
+from wirecheck.verdict import Expected, decide, judge, standing
 
 D, I, S, X, M = LADDER  # noqa: E741 - the five rungs, in order
 RANK = {Outcome.INCOMPATIBLE: 0, Outcome.UNPROVEN: 1, Outcome.COMPATIBLE: 2}
@@ -67,6 +67,16 @@ def test_order_of_runs_is_irrelevant(case, random):
 def test_order_of_questions_is_irrelevant(case):
     runs, expected, policy = case
     assert judge(runs, expected[::-1], policy) == judge(runs, expected, policy)
+
+
+@given(cases())
+def test_subjects_judged_apart_come_to_the_same(case):
+    runs, expected, policy = case
+    parts = [
+        standing([run for run in runs if run.subject == side], [one for one in expected if one.subject == side])
+        for side in ("pair", "b", "a")
+    ]
+    assert decide(parts, policy) == judge(runs, expected, policy)
 
 
 @given(cases(), st.sampled_from(LADDER))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,64 +19,134 @@ from rich.text import Text
 
 from wirecheck.cache_folder import STORE, cache_home
 from wirecheck.cli_console import stderr_console
-from wirecheck.cli_output import known_endings, read_record, say, to_json, write
+from wirecheck.cli_gate_file import read_file, ref_of
+from wirecheck.cli_matrix_files import MatrixFiles, check_endings, write_pages, write_pair
+from wirecheck.cli_output import read_record, say
 from wirecheck.cli_request import OPTIONS, request
 from wirecheck.errors import Interrupted, UsageError
-from wirecheck.fork_pool import free_cpus
+from wirecheck.fork_pool import free_cpus, held_interrupt
 from wirecheck.gate_shelf import Shelf
-from wirecheck.matrix import Survey, every_pair, ranked
+from wirecheck.matrix import EveryPair, Local, Survey
 from wirecheck.matrix_records import Matrix, MatrixCell, MatrixModel
+from wirecheck.matrix_tally import BEST, Tally
+from wirecheck.matrix_work import Pair
+from wirecheck.runner import Request
 from wirecheck.snapshot import Snapshot, parse_ref, take
 from wirecheck.store import OtherFormat, Store
 from wirecheck.views import matrix as view
 from wirecheck.views.words import ABSENT, human_bytes, visible
 
-FACES: dict[str, Callable[[Matrix, list[MatrixCell]], str]] = {
-    ".md": view.render,
-    ".html": view.render_html,
-    ".csv": view.render_csv,
-    ".jsonl": view.render_lines,
-}
 COLOUR = {"compatible": "green", "incompatible": "red", "unproven": "yellow"}
 _WIDE = 90
 """Columns of a terminal that bears every column of the table."""
 _NAME = 60
 """Characters of a name that a table bears."""
+_MOST_LOST = 30
+"""Models that could not be read, of which a terminal says why."""
+_EVERY = 500
+"""Pairs that are judged between two movements of the bar."""
 
 
 def matrix_command(models: Sequence[str], options: Mapping[str, Any]) -> int:
     """0 when every pair is judged, 4 when a model could not be read. Raises WirecheckError's children."""
     reports: list[Path] = options["report"] or []
-    known_endings(reports, FACES, "matrix", f"use one of {', '.join(FACES)}")
-    named = names_of(texts(models, options["from_file"]))
+    check_endings(reports)
+    named = _only(_named(models, options), options["only"] or [])
     if len(named) < 2:  # noqa: PLR2004
         raise UsageError("a matrix needs two models at least", next_step="name some, or give a list with --from FILE")
-    against = _against(named, options["against"])
+    pairs = EveryPair(list(named), _against(named, options["against"]))
+    console, shelf = stderr_console(), Shelf.of_user(fresh=options["fresh"])
+    if trouble := shelf.store.trouble():
+        console.print(Text(visible(trouble), style="yellow"), soft_wrap=True)
+    with Watch(console) as watch:
+        survey = Survey(
+            _request(models, options),
+            {name: partial(_take, text, offline=options["offline"]) for name, text in named.items()},
+            pairs,
+            shelf,
+            watch,
+            Local(options["jobs"] or free_cpus(), int(options["memory_limit"] * 1e9)),
+            model_limit_s=options["model_seconds"],
+            pair_limit_s=options["pair_seconds"],
+        )
+        watch.expect(len(named), len(pairs))
+        is_cut = _finish(survey, watch, options, reports)
+    if is_cut:
+        raise Interrupted(None)
+    return 4 if any(model.why for model in survey.models.values()) else 0
+
+
+def _finish(survey: Survey, watch: Watch, options: Mapping[str, Any], reports: Sequence[Path]) -> bool:
+    """Run it, and write what came of it; whether it was cut off."""
+    tally, is_cut = Tally(len(survey.read), options["top"] or BEST), False
+    with tempfile.TemporaryDirectory(prefix="wirecheck-") as place:
+        shown = Path(place) / "matrix.json" if options["json"] == "-" else None
+        with MatrixFiles(shown or (Path(options["json"]) if options["json"] else None), reports) as files:
+            try:
+                survey.run()
+            except KeyboardInterrupt:
+                is_cut = True
+            with held_interrupt() as stop:  # a row is in every file, or in none
+                for cell in survey.cells():
+                    if stop.is_set():
+                        is_cut = True
+                        break
+                    files.add(cell)
+                    tally.add(cell)
+                    watch.judged(tally.count)
+            head = survey.head(count=tally.count)
+            files.publish(head)
+        links = {} if is_cut or not options["reports"] else _pair_reports(survey, tally, options["reports"])
+        write_pages(reports, head, tally, links)
+        say(terminal_text(head, tally) if shown is None else shown.read_text(encoding="utf-8"))
+    return is_cut
+
+
+def _pair_reports(survey: Survey, tally: Tally, folder: Path) -> dict[Pair, Path]:
+    """A report of each of the best pairs; of what could not be checked there is none."""
+    asked = [(cell.a, cell.b) for cell in tally.best if cell.outcome != "could-not-check"]
+    taken: set[str] = set()
+    return {pair: write_pair(folder, pair, result, taken) for pair, result in survey.results(asked)}
+
+
+def _request(models: Sequence[str], options: Mapping[str, Any]) -> Request:
     asked = {option: options[option.removeprefix("--").replace("-", "_")] for option in OPTIONS}
     words = [*(["--from", str(options["from_file"])] if options["from_file"] else []), *models]
-    wanted = request("matrix", words, asked, seed=options["seed"], config=options["config"])
-    with Watch(stderr_console()) as watch:
-        survey = Survey(
-            wanted,
-            {name: partial(_take, text, offline=options["offline"]) for name, text in named.items()},
-            every_pair(list(named), against),
-            Shelf.of_user(fresh=options["fresh"]),
-            watch,
-            options["jobs"] or free_cpus(),
-        )
-        watch.expect(len(named), len(survey.pairs))
-        try:
-            survey.run()
-        except KeyboardInterrupt:
-            _publish(survey.result(), options["json"], reports, options["top"])
-            raise Interrupted(None) from None
-    found = survey.result()
-    _publish(found, options["json"], reports, options["top"])
-    return 4 if any(model.why for model in found.models) else 0
+    return request("matrix", words, asked, seed=options["seed"], config=options["config"])
 
 
 def _take(text: str, *, offline: bool) -> Snapshot:
     return take(parse_ref(text), offline=offline)
+
+
+def _named(models: Sequence[str], options: Mapping[str, Any]) -> dict[str, str]:
+    """Name -> id or folder: of the models named and listed; where there is none, of the file's own."""
+    given = texts(models, options["from_file"])
+    config: Path | None = options["config"]
+    if given or config is None:
+        return names_of(given)
+    file, _ = read_file(config)
+    return {name: ref_of(model, config.parent, None) for name, model in file.models.items()}
+
+
+def _only(named: Mapping[str, str], patterns: Sequence[str]) -> dict[str, str]:
+    """Those whose name or id one of the patterns matches; all where there is no pattern. Raises UsageError."""
+    for pattern in patterns:
+        if not any(_matches(pattern, name, text) for name, text in named.items()):
+            raise UsageError(f"--only {pattern}: matches none of the models", next_step=_names(named))
+    return {
+        name: text
+        for name, text in named.items()
+        if not patterns or any(_matches(pattern, name, text) for pattern in patterns)
+    }
+
+
+def _matches(pattern: str, name: str, text: str) -> bool:
+    return fnmatchcase(name, pattern) or fnmatchcase(text, pattern)
+
+
+def _names(named: Mapping[str, str]) -> str:
+    return f"use one of {', '.join(named)}"[:300]
 
 
 def texts(models: Sequence[str], file: Path | None) -> list[str]:
@@ -107,17 +179,8 @@ def _against(named: Mapping[str, str], asked: str | None) -> str | None:
         return None
     found = [name for name, text in named.items() if asked in (name, text)]
     if not found:
-        raise UsageError(f"--against {asked}: is none of the models", next_step=f"use one of {', '.join(named)}"[:300])
+        raise UsageError(f"--against {asked}: is none of the models", next_step=_names(named))
     return found[0]
-
-
-def _publish(found: Matrix, json: str | None, reports: Sequence[Path], top: int | None) -> None:
-    best = ranked(found.cells)[:top]
-    if json and json != "-":
-        write(Path(json), to_json(found, indent=1))
-    for path in reports:
-        write(path, FACES[path.suffix.lower()](found, best))
-    say(to_json(found, indent=1) if json == "-" else shown(found, best[: top or 20]))
 
 
 def read_matrix(path: Path) -> Matrix:
@@ -125,18 +188,21 @@ def read_matrix(path: Path) -> Matrix:
     return read_record(path, Matrix, "matrix")
 
 
-def shown(found: Matrix, best: Sequence[MatrixCell]) -> str:
+def terminal_text(head: Matrix, tally: Tally) -> str:
     """What a terminal shows: the sentence, the best pairs, the models that could not be read."""
+    best = tally.best
     terminal = Console(highlight=False)
     with terminal.capture() as captured:
-        terminal.print(Text(visible(view.sentence(found))))
+        terminal.print(Text(visible(view.sentence(head, tally))))
         terminal.print(_table(best, wide=terminal.width >= _WIDE))
-        if len(found.cells) > len(best):
-            terminal.print(Text(f"{len(found.cells) - len(best)} pairs more: --json, or --report x.csv"))
-        for model in found.models:
-            if model.why:
-                step = f"; next: {model.next_step}" if model.next_step else ""
-                terminal.print(Text(visible(f"{model.name}: {model.why}{step}"), style="red"))
+        if tally.count > len(best):
+            terminal.print(Text(f"{tally.count - len(best):,} pairs more: --json, or --report x.csv"))
+        lost = [model for model in head.models if model.why]
+        for model in lost[:_MOST_LOST]:
+            step = f"; next: {model.next_step}" if model.next_step else ""
+            terminal.print(Text(visible(f"{model.name}: {model.why}{step}"), style="red"))
+        if len(lost) > _MOST_LOST:
+            terminal.print(Text(f"{len(lost) - _MOST_LOST} more could not be read: --json", style="red"))
     return captured.get()
 
 
@@ -162,6 +228,7 @@ class Watch:
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        self._run = 0
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         times = (TimeElapsedColumn(), TimeRemainingColumn())
         self._bar = Progress(*columns, *times, console=console, transient=True, disable=not console.is_terminal)
@@ -186,10 +253,16 @@ class Watch:
         self._line(f"{model.name}: {model.why or ('unchanged' if kept else 'probed')}")
 
     def cell(self, cell: MatrixCell) -> None:
-        """A pair is judged, or could not be."""
-        self._bar.advance(self._pairs)
+        """A pair was run, is known, or could not be judged."""
+        self._run += 1
+        self._bar.update(self._pairs, completed=self._run)
         if not cell.kept:
             self._line(f"{cell.a} + {cell.b}: {cell.outcome}, {cell.seconds:.1f} s")
+
+    def judged(self, count: int) -> None:
+        """So many cells are made."""
+        if count > self._run and count % _EVERY == 0:
+            self._bar.update(self._pairs, completed=count)
 
     def _line(self, words: str) -> None:
         if not self._console.is_terminal:

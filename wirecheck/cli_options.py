@@ -111,14 +111,19 @@ FIT: dict[str, tuple[Any, Any]] = {name: SHARED[name] for name in OF_FIT} | {
 """The options of `fit`."""
 MATRIX: dict[str, tuple[Any, Any]] = SHARED | {
     "against": _option(str | None, "Only the pairs of that model.", metavar="MODEL"),
-    "top": _option(int | None, "Show that many of the best pairs.", min=1, show_default="20"),
+    "only": _option(list[str] | None, "Only models whose name or id matches. Repeatable.", metavar="PATTERN"),
+    "top": _option(int | None, "Rank that many of the best pairs.", min=1, show_default="25"),
+    "reports": _option(Path | None, "Write a report of each of the best pairs there.", metavar="FOLDER"),
     "from_file": _option(Path | None, "More models, one on each line; - is stdin.", None, "--from", metavar="FILE"),
     "jobs": _option(int | None, "Processes at a time.", min=1, show_default="one per CPU"),
+    "model_seconds": _option(float, "Longest that one model's probes may take.", 1800.0, min=1.0),
+    "pair_seconds": _option(float, "Longest that one pair's probes may take.", 900.0, min=1.0),
+    "memory_limit": _option(float, "Gigabytes that one process may take.", 8.0, min=0.5),
     "fresh": _option(bool, "Run everything, whatever an earlier run found.", False, "--fresh"),
     "report": (
         Annotated[
             list[Path] | None,
-            typer.Option(metavar="PATH", help="Write a report: .md, .html, .csv or .jsonl. Repeatable."),
+            typer.Option(metavar="PATH", help="Write a report: .md, .html, .csv, .jsonl or .parquet. Repeatable."),
         ],
         None,
     ),

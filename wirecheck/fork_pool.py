@@ -49,6 +49,12 @@ class Died:
     seconds: float
 
 
+@dataclass(frozen=True)
+class _Limits:
+    seconds: float
+    memory_bytes: int
+
+
 @dataclass
 class _Child:
     name: str
@@ -64,7 +70,12 @@ def free_cpus() -> int:
 
 
 def in_forks(
-    names: Sequence[str], work: Callable[[str], str], *, jobs: int, limit_s: float
+    names: Sequence[str],
+    work: Callable[[str], str],
+    *,
+    jobs: int,
+    limit_s: float,
+    memory_bytes: int = MEMORY_BYTES,
 ) -> Iterator[Answered | Died]:
     """What `work(name)` returns, or how its process died, in the order they end; at most `jobs` at a time.
 
@@ -74,13 +85,13 @@ def in_forks(
     if not hasattr(os, "fork"):
         raise CannotRun("every type is run in a forked child, which this platform does not have")
     waiting, children = list(reversed(names)), dict[int, _Child]()
-    with _held_interrupt() as interrupted:
+    with held_interrupt() as interrupted:
         try:
             while waiting or children:
                 if interrupted.is_set():
                     raise KeyboardInterrupt
                 while waiting and len(children) < jobs:
-                    child = _start(waiting.pop(), work, limit_s)
+                    child = _start(waiting.pop(), work, _Limits(limit_s, memory_bytes))
                     children[child.reader] = child
                 for reader in _ready(children, limit_s):
                     yield _end(children.pop(reader), None)
@@ -92,7 +103,7 @@ def in_forks(
 
 
 @contextlib.contextmanager
-def _held_interrupt() -> Iterator[threading.Event]:
+def held_interrupt() -> Iterator[threading.Event]:
     """Set by a Ctrl-C, which is raised by nobody meanwhile: in a hook that runs after a fork Python would drop it."""
     interrupted = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -105,12 +116,12 @@ def _held_interrupt() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
-def _start(name: str, work: Callable[[str], str], limit_s: float) -> _Child:
+def _start(name: str, work: Callable[[str], str], limits: _Limits) -> _Child:
     reader, writer = os.pipe()
     with quiet_fork():
         pid = os.fork()
         if pid == 0:
-            _live(name, work, writer, limit_s)
+            _live(name, work, writer, limits)
     os.close(writer)
     return _Child(name, pid, reader, time.monotonic())
 
@@ -150,11 +161,11 @@ def _end(child: _Child, stopped: str | None) -> Answered | Died:
 # --- in the child ------------------------------------------------------------------------------------------------
 
 
-def _live(name: str, work: Callable[[str], str], writer: int, limit_s: float) -> NoReturn:
+def _live(name: str, work: Callable[[str], str], writer: int, limits: _Limits) -> NoReturn:
     """Works, writes the answer and leaves, without running anything of the parent's."""
     code = 1
     try:
-        _settle(writer, limit_s)
+        _settle(writer, limits)
         rest = work(name).encode()
         while rest:
             rest = rest[os.write(writer, rest) :]
@@ -165,7 +176,7 @@ def _live(name: str, work: Callable[[str], str], writer: int, limit_s: float) ->
         os._exit(code)
 
 
-def _settle(writer: int, limit_s: float) -> None:
+def _settle(writer: int, limits: _Limits) -> None:
     """A session of its own, no terminal, no finaliser of the parent's objects, one thread, bounded memory and time."""
     import resource
 
@@ -176,12 +187,12 @@ def _settle(writer: int, limit_s: float) -> None:
     sys.stdout = sys.stderr = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115  # the parent's may be others
     gc.freeze()
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.alarm(int(limit_s) + _GRACE_S)
+    signal.alarm(int(limits.seconds) + _GRACE_S)
     pages = Path("/proc/self/statm")
     if pages.is_file():
         held = int(pages.read_text(encoding="ascii").split()[0]) * resource.getpagesize()
         hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-        most = held + MEMORY_BYTES
+        most = held + limits.memory_bytes
         resource.setrlimit(resource.RLIMIT_AS, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
     if "torch" in sys.modules:
         import torch

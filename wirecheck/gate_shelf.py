@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from wirecheck.cache_folder import STORE, cache_home
-from wirecheck.runner import Check, environment
-from wirecheck.schema import MemoryEstimate, PairResult, ProbeRun, Ran, Record, Skipped, Subject, WireSpec
+from wirecheck.runner import Check, Request, environment
+from wirecheck.schema import PairResult, ProbeRun, Ran, Skipped, Subject, WireSpec
 from wirecheck.snapshot import Snapshot
 from wirecheck.snapshot_folder import is_metadata, list_files, max_bytes
 from wirecheck.store import Store
@@ -30,17 +30,10 @@ T = TypeVar("T")
 _RUNS: TypeAdapter[tuple[ProbeRun, ...]] = TypeAdapter(tuple[ProbeRun, ...])
 _BY_DESIGN = ("beyond --depth", "moot after")
 """How the reasons begin for which a probe is skipped whatever the machine."""
-_BOTH = ("whole", "pair")
+_BOTH = ("whole",)
 """Parts of a key that are of both models."""
 _NVIDIA = Path("/proc/driver/nvidia")
 _DEVICES = ("/dev/nvidia0", "/dev/kfd")
-
-
-class PairRuns(Record):
-    """What only both models together came to."""
-
-    runs: tuple[ProbeRun, ...]
-    memory: MemoryEstimate | None
 
 
 @dataclass(frozen=True)
@@ -56,6 +49,10 @@ class Shelf:
         """That of the user's cache folder."""
         return cls(Store(cache_home() / STORE), fresh=fresh)
 
+    def may_take(self, request: Request) -> bool:
+        """Whether an earlier answer may stand for one that is asked for now."""
+        return not (self.fresh or request.policy.prove_offline)
+
     def whole(self, check: Check) -> PairResult | None:
         """The whole of a check, where all of it is there."""
         return self._kept(check, "whole", PairResult.model_validate_json)
@@ -65,20 +62,11 @@ class Shelf:
         kept = {side: self._kept(check, side, _RUNS.validate_json) for side in _sides(check)}
         return {side: of_side(runs, side) for side, runs in kept.items() if runs is not None}
 
-    def pair(self, check: Check) -> PairResult | None:
-        """The whole of a check whose models' runs are known, where the pair's own are there."""
-        kept = self._kept(check, "pair", PairRuns.model_validate_json)
-        if kept is None:
-            return None
-        check.runs = [*check.known["a"], *check.known["b"], *kept.runs]
-        check.memory = kept.memory
-        return check.result("finished")
-
     def _kept(self, check: Check, part: str, parsed: Callable[[str], T]) -> T | None:
         """What is there of a part; None where nothing is, or it may not be taken."""
-        if self.fresh or check.request.policy.prove_offline:
+        if not self.may_take(check.request):
             return None
-        text = self.store.get(_key(check, part))
+        text = self.store.get(key_of(check, part))
         try:
             return None if text is None else parsed(text)
         except ValidationError:
@@ -89,32 +77,17 @@ class Shelf:
         if result.status != "finished":
             return
         rows = []
-        if all(map(_is_final, result.runs)):
+        if all(map(is_final, result.runs)):
             rows.append(("whole", "pair", result.model_dump_json()))
         for side in _sides(check):
             own = [run for run in result.runs if run.subject == side]
-            if own and all(map(_is_final, own)):
+            if own and all(map(is_final, own)):
                 rows.append((side, "model", _RUNS.dump_json(of_side(own, "a")).decode()))
         self._put([(check, *row) for row in rows])
 
-    def keep_model(self, check: Check, runs: Sequence[ProbeRun]) -> None:
-        """Put there what a model's probes came to, as they stand for `a`."""
-        if runs and all(map(_is_final, runs)):
-            self._put([(check, "a", "model", _RUNS.dump_json(tuple(runs)).decode())])
-
-    def keep_pairs(self, found: Sequence[tuple[Check, PairResult]]) -> None:
-        """Put there what the pairs' own probes came to, all at once."""
-        rows = []
-        for check, result in found:
-            own = tuple(run for run in result.runs if run.subject == "pair")
-            if result.status == "finished" and all(map(_is_final, own)):
-                kept = PairRuns(runs=own, memory=result.memory)
-                rows.append((check, "pair", "pair of a matrix", kept.model_dump_json()))
-        self._put(rows)
-
     def _put(self, rows: Sequence[tuple[Check, str, str, str]]) -> None:
         """Check, part, kind and text of each; nothing of a wire of the user's own, whose code is not in the key."""
-        own = [(_key(check, part), kind, text) for check, part, kind, text in rows if not check.request.wire.is_own]
+        own = [(key_of(check, part), kind, text) for check, part, kind, text in rows if not check.request.wire.is_own]
         if own:
             self.store.put_many(own)
 
@@ -133,7 +106,7 @@ def of_side(runs: Sequence[ProbeRun], side: Subject) -> tuple[ProbeRun, ...]:
     )
 
 
-def _is_final(run: ProbeRun) -> bool:
+def is_final(run: ProbeRun) -> bool:
     """Whether the same check would end the same: it ran, or was skipped by what was asked and found."""
     return isinstance(run, Ran) or (isinstance(run, Skipped) and run.reason.startswith(_BY_DESIGN))
 
@@ -143,7 +116,7 @@ def _sides(check: Check) -> tuple[Subject, ...]:
     return () if check.b is None else ("a", "b")
 
 
-def _key(check: Check, part: str) -> str:
+def key_of(check: Check, part: str) -> str:
     """Of the whole, or of the runs of model `a` or `b`, which depend on the other one in nothing."""
     request = check.request
     policy = request.policy.model_dump(mode="json", exclude={"accepted", "required", "strict"})

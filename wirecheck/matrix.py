@@ -1,38 +1,42 @@
 """Many models, every pair: each model is probed once, and of a pair only what needs both is run. Prints nothing.
 
-Models first, then pairs, each in a forked child with a limit of time: what crashes, hangs or is killed costs its own
-row or cell. Only this process writes to the store, so a run that is cut off loses what was under way and nothing else.
+Models first, then pairs. Whatever is run is run in a process of its own with a limit of time: what crashes, hangs or is
+killed costs its own row or cell. Only this process writes to the store, so a run that is cut off loses what was under
+way and nothing else. Where a pair's questions are all answered by what is kept of its models, nothing is run of it:
+its cell is made when it is asked for, and none of them is held in memory.
 """
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import combinations
+from functools import cached_property
+from itertools import chain, combinations
 from typing import Protocol
 
-from pydantic import TypeAdapter
-
 from wirecheck.errors import CouldNotCheck
-from wirecheck.fork_pool import Answered, Died, in_forks
-from wirecheck.gate_records import OUTCOMES
-from wirecheck.gate_shelf import Shelf, of_side
-from wirecheck.loan import Loan
-from wirecheck.matrix_records import Matrix, MatrixCause, MatrixCell, MatrixModel
+from wirecheck.fork_pool import MEMORY_BYTES, Answered, Died, in_forks
+from wirecheck.gate_shelf import Shelf, key_of
+from wirecheck.matrix_records import Matrix, MatrixCell, MatrixModel
+from wirecheck.matrix_rule import Rule, Unknown
+from wirecheck.matrix_shelf import MatrixShelf
+from wirecheck.matrix_work import JUDGED, ModelWork, Pair, PairWork, ProbedModel, Work
 from wirecheck.runner import Check, Request, Silent, environment
-from wirecheck.schema import Fact, PairResult, ProbeRun, Severity, Subject, strongest
+from wirecheck.schema import PairResult
+from wirecheck.sketch import Sketch
 from wirecheck.snapshot import Snapshot
+from wirecheck.vocabulary import shared
 
 MODEL_LIMIT_S = 1800.0
 """Of all probes of one model."""
 PAIR_LIMIT_S = 900.0
 """Of all probes of one pair; a tile of pairs is given as much for each."""
-TILE = 4
-"""Pairs of that many models with that many others are run in one child, which loads each model's files once."""
-Pair = tuple[str, str]
-_RUNS: TypeAdapter[tuple[ProbeRun, ...]] = TypeAdapter(tuple[ProbeRun, ...])
-_RESULTS: TypeAdapter[tuple[PairResult, ...]] = TypeAdapter(tuple[PairResult, ...])
+TILE_MODELS = 4
+"""Pairs of that many models with that many others are run in one process, which loads each model's files once."""
+TAKEN = 128
+"""Models whose files are looked at before the first of them is probed."""
 
 
 class Watch(Protocol):
@@ -42,7 +46,27 @@ class Watch(Protocol):
         """A model is probed, or could not be read."""
 
     def cell(self, cell: MatrixCell) -> None:
-        """A pair is judged, or could not be."""
+        """A pair was run, is known from an earlier run, or could not be judged."""
+
+
+class Executor(Protocol):
+    """Where work is run."""
+
+    def run(self, names: Sequence[str], work: Work, *, limit_s: float) -> Iterator[Answered | Died]:
+        """What `work(name)` returns for each name, or how its process died, in the order they end."""
+
+
+@dataclass(frozen=True)
+class Local:
+    """Forked children of this process, as many at a time as there are jobs."""
+
+    jobs: int
+    memory_bytes: int = MEMORY_BYTES
+
+    def run(self, names: Sequence[str], work: Work, *, limit_s: float) -> Iterator[Answered | Died]:
+        """As Executor says it."""
+        work.prepare()
+        return in_forks(names, work, jobs=self.jobs, limit_s=limit_s, memory_bytes=self.memory_bytes)
 
 
 @dataclass
@@ -52,34 +76,62 @@ class Survey:
     request: Request
     read: Mapping[str, Callable[[], Snapshot]]
     """Model's name -> what reads it. Raises CouldNotCheck's children."""
-    pairs: Sequence[Pair]
+    pairs: Collection[Pair]
     shelf: Shelf
     watch: Watch
-    jobs: int
+    executor: Executor
     model_limit_s: float = MODEL_LIMIT_S
     pair_limit_s: float = PAIR_LIMIT_S
     models: dict[str, MatrixModel] = field(default_factory=dict)
-    cells: dict[Pair, MatrixCell] = field(default_factory=dict)
-    snapshots: dict[str, Snapshot] = field(default_factory=dict)
-    runs: dict[str, tuple[ProbeRun, ...]] = field(default_factory=dict)
+    sketches: dict[str, Sketch] = field(default_factory=dict)
+    kept_models: set[str] = field(default_factory=set)
+    """Those whose sketch an earlier run made."""
+    run_cells: dict[Pair, MatrixCell] = field(default_factory=dict)
+    """Pairs that were run, now or earlier."""
+    _held: dict[str, Snapshot] = field(default_factory=dict)
+    """Files of the models, where pairs are to be run."""
+    _gone: set[str] = field(default_factory=set)
+    """Vocabularies that could not be compared with some other."""
     begin: float = field(default_factory=time.perf_counter)
 
-    def run(self) -> None:
-        """Everything. Ctrl-C passes: what is in `cells` by then stands, and is in the store."""
-        for name in self.read:
-            self._take(name)
-        self._probe([name for name in self.snapshots if not self._known(name)])
-        open_pairs = [pair for pair in self.pairs if not self._settled(pair)]
-        for tile in tiles(open_pairs):
-            self._judge_kept(tile)
-        self._judge([pair for pair in open_pairs if pair not in self.cells])
+    @cached_property
+    def kept(self) -> MatrixShelf:
+        """What is kept of models and pairs."""
+        return MatrixShelf(self.shelf, self.request)
 
-    def result(self) -> Matrix:
-        """The record as it stands."""
+    @cached_property
+    def rule(self) -> Rule:
+        """What judges pairs without running anything."""
+        return Rule(self.request, self._shared)
+
+    @cached_property
+    def _common(self) -> dict[str, dict[str, int]]:
+        """What vocabularies share, by the digests of both, the lower one first."""
+        return {}
+
+    def run(self) -> None:
+        """Everything that must be run. Ctrl-C passes: what has come by then stands, and is in the store."""
+        names = list(self.read)
+        for first in range(0, len(names), TAKEN):
+            taken = {name: found for name in names[first : first + TAKEN] if (found := self._take(name)) is not None}
+            self._probe({name: found for name, found in taken.items() if not self._known(name)})
+            if not self.rule.covers:
+                self._held |= taken
+        self._compare_vocabularies()
+        self._judge(self._to_be_run())
+
+    def cells(self) -> Iterator[MatrixCell]:
+        """Every pair's cell, in the order of the pairs, without those that a run which was cut off did not reach."""
+        for pair in self.pairs:
+            cell = self.run_cells.get(pair) or self._lost_cell(pair) or self._ruled(pair)
+            if cell is not None:
+                yield cell
+
+    def head(self, cells: Sequence[MatrixCell] = (), *, count: int | None = None) -> Matrix:
+        """The record as it stands, with these cells; `count` of them were made."""
         request = self.request
-        cells = tuple(self.cells[pair] for pair in self.pairs if pair in self.cells)
         return Matrix(
-            status="finished" if len(cells) == len(self.pairs) else "interrupted",
+            status="finished" if (len(cells) if count is None else count) == len(self.pairs) else "interrupted",
             command=request.command,
             seed=request.seed,
             wire=request.wire,
@@ -87,188 +139,212 @@ class Survey:
             policy=request.policy,
             environment=environment(),
             models=tuple(self.models.values()),
-            cells=cells,
+            cells=tuple(cells),
             seconds=round(time.perf_counter() - self.begin, 1),
         )
 
-    # --- models ---------------------------------------------------------------------------------------------------
+    def results(self, pairs: Sequence[Pair]) -> Iterator[tuple[Pair, PairResult]]:
+        """Whole results, of those pairs that have one; what is kept of none of them is run."""
+        missing = [pair for pair in pairs if self.kept.pair_runs(pair) is None]
+        work = self._pair_work({name for pair in pairs for name in pair})
+        for _ in self._run_tiles(work, tiles(missing)):
+            continue  # its process died: it has no result
+        for pair in pairs:
+            own = self.kept.pair_runs(pair)
+            if own is not None and work.snapshots.keys() >= set(pair):
+                yield pair, work.result(pair, own)
 
-    def _take(self, name: str) -> None:
+    # --- models -----------------------------------------------------------------------------------------------------
+
+    def _take(self, name: str) -> Snapshot | None:
         try:
-            self.snapshots[name] = found = self.read[name]()
+            found = self.read[name]()
         except CouldNotCheck as error:
             self._lost(name, error.message, error.next_step)
-            return
-        self.models[name] = MatrixModel(name=name, ref=found.ref.text, commit=found.commit)
+            return None
+        shown = self.sketches[name].shown if name in self.sketches else {}
+        self.models[name] = MatrixModel(name=name, ref=found.ref.text, commit=found.commit, **shown)
+        self.kept.keys[name] = key_of(Check(self.request, found, found, Silent()), "a")
+        return found
 
     def _lost(self, name: str, why: str, next_step: str | None = None) -> None:
         known = self.models.get(name) or MatrixModel(name=name, ref=name)
+        self.sketches.pop(name, None)
         self.models[name] = known.model_copy(update={"why": why, "next_step": next_step})
-        self.snapshots.pop(name, None)
         self.watch.model(self.models[name], kept=False)
 
     def _known(self, name: str) -> bool:
-        """Whether the store holds the model's runs; then they are taken."""
-        found = self.shelf.models(self._check(name, name)).get("a")
+        """Whether the store holds what the model came to; then it is taken."""
+        found = self.kept.sketch(name)
         if found is None:
             return False
-        self._probed(name, found, kept=True)
+        self.kept_models.add(name)
+        self._sketched(name, found)
         return True
 
-    def _probe(self, names: Sequence[str]) -> None:
-        if not names:
+    def _probe(self, snapshots: Mapping[str, Snapshot]) -> None:
+        if not snapshots:
             return
-        _warm()
-        for ended in in_forks(names, self._model_runs, jobs=self.jobs, limit_s=self.model_limit_s):
+        names = {self.kept.keys[name]: name for name in snapshots}
+        work = ModelWork(self.request, {key: snapshots[name] for key, name in names.items()})
+        for ended in self.executor.run(list(names), work, limit_s=self.model_limit_s):
+            name = names[ended.name]
             match ended:
-                case Answered(name=name, text=text):
-                    found = _RUNS.validate_json(text)
-                    self.shelf.keep_model(self._check(name, name), found)
-                    self._probed(name, found, kept=False)
-                case Died(name=name, why=why):
+                case Answered(text=text):
+                    found = ProbedModel.model_validate_json(text)
+                    self.kept.keep_model(name, found)
+                    self._sketched(name, found.sketch)
+                case Died(why=why):
                     self._lost(name, f"its probes did not end: {why}", f"wirecheck model {self.models[name].ref}")
 
-    def _model_runs(self, name: str) -> str:
-        """In a child: every probe of one model."""
-        return _RUNS.dump_json(self._check(name, name).model_runs()).decode()
+    def _sketched(self, name: str, found: Sketch) -> None:
+        self.sketches[name] = found
+        self.models[name] = self.models[name].model_copy(update=found.shown)
+        self.watch.model(self.models[name], kept=name in self.kept_models)
 
-    def _probed(self, name: str, runs: tuple[ProbeRun, ...], *, kept: bool) -> None:
-        self.runs[name] = runs
-        facts = [fact for run in runs for fact in run.facts]
-        shown = {key: value for key in _SHOWN if (value := _value(facts, key)) is not None}
-        self.models[name] = self.models[name].model_copy(update=shown)
-        self.watch.model(self.models[name], kept=kept)
+    # --- vocabularies -------------------------------------------------------------------------------------------------
 
-    # --- pairs ----------------------------------------------------------------------------------------------------
+    def _compare_vocabularies(self) -> None:
+        """Every two that pairs have, where nothing is run of pairs: those that an earlier run compared are taken."""
+        if not self.rule.covers:
+            return
+        digests = {name: one.vocabulary for name, one in self.sketches.items() if one.vocabulary is not None}
+        for digest in dict.fromkeys(digests.values()):
+            self._common[digest] = self.kept.shared(digest)
+        asked = {(digests[a], digests[b]) for a, b in self.pairs if a in digests and b in digests}
+        missing = sorted({(min(two), max(two)) for two in asked if max(two) not in self._common[min(two)]})
+        try:
+            for a, b in (two for tile in tiles(missing) for two in tile):
+                try:
+                    self._common[a][b] = shared(self.kept.fingerprints(a), self.kept.fingerprints(b))
+                except LookupError:  # the store lost one: that pair is run
+                    self._gone |= {a, b}
+        finally:
+            self.kept.keep_shared({a: self._common[a] for a, _ in missing})
 
-    def _check(self, a: str, b: str) -> Check:
-        known: dict[Subject, Sequence[ProbeRun]] = {}
-        if a in self.runs and b in self.runs:
-            known = {"a": self.runs[a], "b": of_side(self.runs[b], "b")}
-        return Check(self.request, self.snapshots[a], self.snapshots[b], Silent(), known=known)
+    def _shared(self, a: str, b: str) -> int:
+        try:
+            return self._common[min(a, b)][max(a, b)]
+        except KeyError:
+            raise Unknown from None
 
-    def _settled(self, pair: Pair) -> bool:
-        """Whether nothing can be asked of the pair, since one of its models is lost."""
-        lost = [name for name in pair if name not in self.runs]
-        if lost:
-            why = tuple(f"{name}: {self.models[name].why}" for name in lost)
-            self._put(pair, MatrixCell(a=pair[0], b=pair[1], outcome="could-not-check", why=why))
-        return bool(lost)
+    # --- pairs --------------------------------------------------------------------------------------------------------
 
-    def _judge_kept(self, pairs: Sequence[Pair]) -> None:
-        """The pairs of which the store holds the whole."""
-        for pair in pairs:
-            found = self.shelf.pair(self._check(*pair))
-            if found is not None:
-                self._put(pair, cell_of(pair, found, 0.0).model_copy(update={"kept": True}))
+    def _lost_cell(self, pair: Pair) -> MatrixCell | None:
+        """What is said where nothing can be asked, since one of the models is lost."""
+        why = tuple(
+            f"{name}: {self.models[name].why}" for name in pair if name in self.models and self.models[name].why
+        )
+        return MatrixCell(a=pair[0], b=pair[1], outcome="could-not-check", why=why) if why else None
+
+    def _ruled(self, pair: Pair) -> MatrixCell | None:
+        """What is said by what is kept of both; None where that does not tell."""
+        a, b = pair
+        if a not in self.sketches or b not in self.sketches:
+            return None
+        kept = a in self.kept_models and b in self.kept_models
+        try:
+            return self.rule.cell((a, self.sketches[a]), (b, self.sketches[b]), kept=kept)
+        except Unknown:
+            return None
+
+    def _to_be_run(self) -> list[Pair]:
+        """The pairs whose models are known, and whose cells the rule does not give."""
+        if not self.rule.covers:
+            return [pair for pair in self.pairs if self.sketches.keys() >= set(pair)]
+        odd = {name for name, one in self.sketches.items() if not self._is_plain(one)}
+        mixed = [pair for pair in self.pairs if not odd.isdisjoint(pair) and self.sketches.keys() >= set(pair)]
+        return [pair for pair in mixed if self._ruled(pair) is None]
+
+    def _is_plain(self, one: Sketch) -> bool:
+        """Whether no pair of it has a question that the rule does not cover."""
+        sizes = (one.hidden_size, one.num_layers, one.vocabulary)
+        return None not in sizes and one.has_layout and all(one.lengths or [0]) and one.vocabulary not in self._gone
 
     def _judge(self, pairs: Sequence[Pair]) -> None:
-        """In children, a tile at a time; a tile whose child died is run again, a pair at a time."""
-        if not pairs:
+        """Those that earlier runs know are taken; the others are run, a tile at a time, and what died of them alone."""
+        for pair, cell in self.kept.cells(pairs):
+            self._put(pair, cell)
+        waiting = [pair for pair in pairs if pair not in self.run_cells]
+        if not waiting:
             return
-        _warm()
-        by_name = {f"{n}": tile for n, tile in enumerate(tiles(pairs))}
-        limit_s = self.pair_limit_s * max(map(len, by_name.values()))
-        again: list[Pair] = []
-        for ended in self._in_tiles(by_name, limit_s):
-            if isinstance(ended, Died):
-                again += by_name[ended.name]
-        alone = {f"{n}": [pair] for n, pair in enumerate(again)}
-        for ended in self._in_tiles(alone, self.pair_limit_s) if alone else ():
-            if isinstance(ended, Died):
-                a, b = alone[ended.name][0]
-                why = (f"its probes did not end: {ended.why}",)
-                self._put((a, b), MatrixCell(a=a, b=b, outcome="could-not-check", why=why, seconds=ended.seconds))
+        work = self._pair_work({name for pair in waiting for name in pair})
+        waiting = [pair for pair in waiting if work.snapshots.keys() >= set(pair)]
+        again = [pair for tile, _ in self._run_tiles(work, tiles(waiting)) for pair in tile]
+        for ((a, b),), died in self._run_tiles(work, [[pair] for pair in again]):
+            why = (f"its probes did not end: {died.why}",)
+            self._put((a, b), MatrixCell(a=a, b=b, outcome="could-not-check", why=why, seconds=died.seconds))
 
-    def _in_tiles(self, by_name: Mapping[str, Sequence[Pair]], limit_s: float) -> Iterator[Answered | Died]:
-        def work(name: str) -> str:
-            lent: dict[str, Loan] = {}
-            return _RESULTS.dump_json(tuple(self._judged(pair, lent) for pair in by_name[name])).decode()
+    def _pair_work(self, names: set[str]) -> PairWork:
+        """What pairs of those models are run from; a model that is gone, or another by now, is lost."""
+        snapshots: dict[str, Snapshot] = {}
+        for name in sorted(names):
+            known = self.kept.keys[name]
+            found = self._held.get(name) or self._take(name)
+            if found is not None and self.kept.keys[name] != known:
+                self._lost(name, "its files changed while the matrix ran", "run it again")
+            elif found is not None:
+                snapshots[name] = found
+                if self.kept.runs(name) is None:  # the store lost it
+                    self._probe({name: found})
+        runs = {name: text for name in snapshots if (text := self.kept.runs(name)) is not None}
+        return PairWork(self.request, {name: snapshots[name] for name in runs}, runs, {})
 
-        for ended in in_forks(list(by_name), work, jobs=self.jobs, limit_s=limit_s):
-            if isinstance(ended, Answered):
-                pairs = by_name[ended.name]
-                results = _RESULTS.validate_json(ended.text)
-                self.shelf.keep_pairs([(self._check(*pair), one) for pair, one in zip(pairs, results, strict=True)])
-                for pair, one in zip(pairs, results, strict=True):
-                    self._put(pair, cell_of(pair, one, ended.seconds / len(pairs)))
-            yield ended
+    def _run_tiles(self, work: PairWork, groups: Sequence[Sequence[Pair]]) -> Iterator[tuple[Sequence[Pair], Died]]:
+        """Runs them; gives back those whose process died."""
+        if not groups:
+            return
+        by_key = {self._tile_key(tile): tile for tile in groups}
+        limit_s = self.pair_limit_s * max(map(len, groups))
+        for ended in self.executor.run(list(by_key), replace(work, tiles=by_key), limit_s=limit_s):
+            match ended:
+                case Answered(name=key, text=text):
+                    found = JUDGED.validate_json(text)
+                    self.kept.keep_pairs(found)
+                    for one in found:
+                        self._put((one.cell.a, one.cell.b), one.cell)
+                case Died(name=key):
+                    yield by_key[key], ended
 
-    def _judged(self, pair: Pair, lent: dict[str, Loan]) -> PairResult:
-        """In a child: the probes that need both, which share what is made of one model alone with their tile."""
-        a, b = (lent.setdefault(name, Loan()) for name in pair)
-        return replace(self._check(*pair), lent={"a": a, "b": b}).run()
+    def _tile_key(self, tile: Sequence[Pair]) -> str:
+        return hashlib.sha256("".join(map(self.kept.pair_key, tile)).encode()).hexdigest()[:40]
 
     def _put(self, pair: Pair, cell: MatrixCell) -> None:
-        self.cells[pair] = cell
+        self.run_cells[pair] = cell
         self.watch.cell(cell)
 
 
-_SHOWN = ("model_type", "hidden_size", "vocab_size", "num_parameters")
-
-
-def _value(facts: Sequence[Fact], key: str) -> object:
-    found = strongest(facts, "a", key)
-    return None if found is None else found.value
-
-
-def cell_of(pair: Pair, result: PairResult, seconds: float) -> MatrixCell:
-    """What a table tells of one result."""
-    refused = (Severity.BLOCK, Severity.WARN) if result.policy.strict else (Severity.BLOCK,)
-    findings = [one for one in result.findings if one.severity in refused]
-    facts = {fact.key: fact.value for run in result.runs for fact in run.facts if fact.subject == "pair"}
-    told = {key: facts[key] for key in ("token_length_ratio", "vocabulary_shared") if facts.get(key) is not None}
-    return MatrixCell(
-        a=pair[0],
-        b=pair[1],
-        outcome=OUTCOMES[result.verdict.outcome],
-        strength=result.verdict.strength,
-        causes=tuple(
-            MatrixCause(code=code, subject=subject, claim=claim)
-            for code, subject, claim in sorted({(one.code, one.subject, one.claim) for one in findings})
-        ),
-        why=result.verdict.because,
-        warnings=sum(one.severity is Severity.WARN for one in result.findings),
-        memory=None if result.memory is None else result.memory.allocated_bytes,
-        memory_method=None if result.memory is None else result.memory.method,
-        seconds=round(seconds, 3),
-        **told,
-    )
-
-
-def tiles(pairs: Sequence[Pair]) -> list[list[Pair]]:
-    """The pairs in groups that share their models: of each group every model is one of at most 2 x TILE."""
+def tiles(pairs: Sequence[Pair], models: int = TILE_MODELS) -> list[list[Pair]]:
+    """The pairs in groups that share their models: of each group every model is one of at most twice as many."""
     order = {name: n for n, name in enumerate(dict.fromkeys(name for pair in pairs for name in pair))}
     groups: dict[tuple[int, int], list[Pair]] = {}
     for pair in pairs:
-        a, b = sorted(order[name] // TILE for name in pair)
+        a, b = sorted(order[name] // models for name in pair)
         groups.setdefault((a, b), []).append(pair)
     return list(groups.values())
 
 
-def every_pair(names: Sequence[str], against: str | None = None) -> list[Pair]:
-    """Every pair, in the order of the names; with `against`, only those of that model."""
-    pairs = list(combinations(names, 2))
-    return pairs if against is None else [pair for pair in pairs if against in pair]
+@dataclass(frozen=True)
+class EveryPair(Collection[Pair]):
+    """Every pair of the names, in their order, made when it is asked for: of 10,000 names a list would take 3.6 GB."""
 
+    names: Sequence[str]
+    against: str | None = None
+    """Only the pairs of that one."""
 
-def _warm() -> None:
-    """What every child needs, imported before the first is forked."""
-    from wirecheck import zoo
+    def __len__(self) -> int:
+        """Pairs."""
+        n = len(self.names)
+        return n * (n - 1) // 2 if self.against is None else n - 1
 
-    zoo.transformers_library()
-    import torch  # noqa: F401 - loaded once here, and not in every child
+    def __iter__(self) -> Iterator[Pair]:
+        """In the order of the names, the earlier one first."""
+        if self.against is None:
+            return combinations(self.names, 2)
+        at = list(self.names).index(self.against)
+        before = ((name, self.against) for name in self.names[:at])
+        return chain(before, ((self.against, name) for name in self.names[at + 1 :]))
 
-
-def ranked(cells: Sequence[MatrixCell]) -> list[MatrixCell]:
-    """The best first: verdict, the rung it stands on, fewer warnings, less memory, token lengths that are nearest."""
-    worst = ("compatible", "unproven", "not-run", "could-not-check", "incompatible")
-
-    def key(cell: MatrixCell) -> tuple[float, ...]:
-        ratio = cell.token_length_ratio or 0.0
-        apart = max(ratio, 1 / ratio) if ratio > 0 else float("inf")
-        memory = float("inf") if cell.memory is None else float(cell.memory)
-        rank = -1 if cell.strength is None else cell.strength.rank
-        return (worst.index(cell.outcome), -rank, cell.warnings, memory, apart)
-
-    return sorted(cells, key=lambda cell: (key(cell), cell.a, cell.b))
+    def __contains__(self, pair: object) -> bool:
+        """Whether it is one of them."""
+        return any(pair == one for one in self)

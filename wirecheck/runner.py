@@ -205,7 +205,7 @@ class Check:
         """Every question this check has to answer."""
         sides: tuple[Subject, ...] = ("a",) if self.b is None else ("a", "b")
         of_models = tuple(Expected(p.name, side, p.level) for side in sides for p in self._model_probes)
-        of_pair = () if self.b is None else tuple(Expected(p.name, "pair", p.level) for p in self._pair_probes)
+        of_pair = () if self.b is None else tuple(Expected(p.name, "pair", p.level) for p in pair_probes(self.request))
         return of_models + of_pair
 
     def run(self) -> PairResult:
@@ -218,13 +218,12 @@ class Check:
             raise Interrupted(self.result("interrupted")) from None
         return self.result("finished")
 
-    def model_runs(self) -> tuple[ProbeRun, ...]:
-        """Every probe of model A alone, those of a pair's member. Raises Interrupted."""
+    def model(self) -> ModelBench:
+        """Run every probe of model A alone, those of a pair's member; the bench it lay on. Raises Interrupted."""
         try:
-            self._model("a", self.a)
+            return self._model("a", self.a)
         except KeyboardInterrupt:
             raise Interrupted(self.result("interrupted")) from None
-        return tuple(self.runs)
 
     def result(self, status: Literal["started", "finished", "interrupted"]) -> PairResult:
         """The record of this check as it stands."""
@@ -283,7 +282,7 @@ class Check:
             b=b,
             facts=self._facts(),
         )
-        for probe in self._pair_probes:
+        for probe in pair_probes(self.request):
             self._one(probe, bench, ("a", "b", "pair"))
 
     def _one(self, probe: Probe, bench: ModelBench | PairBench, subjects: tuple[Subject, ...]) -> None:
@@ -306,26 +305,41 @@ class Check:
 
     @property
     def _model_probes(self) -> tuple[Probe, ...]:
-        return self._asked(MODEL_PROBES if self.b is not None else MODEL_PROBES + SINGLE_PROBES)
-
-    @property
-    def _pair_probes(self) -> tuple[Probe, ...]:
-        return self._asked(PAIR_PROBES)
-
-    def _asked(self, probes: tuple[Probe, ...]) -> tuple[Probe, ...]:
-        return tuple(probe for probe in probes if probe.asked(self.request.wire, self.request.policy))
+        return _asked(MODEL_PROBES if self.b is not None else MODEL_PROBES + SINGLE_PROBES, self.request)
 
     def _facts(self) -> tuple[Fact, ...]:
         return tuple(fact for run in self.runs for fact in run.facts)
 
 
+def pair_probes(request: Request) -> tuple[Probe, ...]:
+    """The probes that are asked of a pair, in their order."""
+    return _asked(PAIR_PROBES, request)
+
+
+def _asked(probes: tuple[Probe, ...], request: Request) -> tuple[Probe, ...]:
+    return tuple(probe for probe in probes if probe.asked(request.wire, request.policy))
+
+
 def why_not(probe: Probe, depth: Level, before: Sequence[ProbeRun]) -> str | None:
     """Why a probe is not to be run, given the runs its subject(s) already have; None when it is."""
-    if probe.level.rank > depth.rank:
-        return f"beyond --depth {depth}"
+    return beyond(probe, depth) or unmet(probe, before) or moot(probe, before)
+
+
+def beyond(probe: Probe, depth: Level) -> str | None:
+    """What is said of a probe above the depth asked for; None where it is not."""
+    return f"beyond --depth {depth}" if probe.level.rank > depth.rank else None
+
+
+def unmet(probe: Probe, before: Sequence[ProbeRun]) -> str | None:
+    """Which of the probes it requires did not run; None where all did."""
     for run in before:
         if run.probe in probe.requires and not isinstance(run, Ran):
             return f"needs {run.probe} ({run.subject}), which {run.kind}"
+    return None
+
+
+def moot(probe: Probe, before: Sequence[ProbeRun]) -> str | None:
+    """What leaves it nothing to ask; None where nothing does."""
     for run in before:
         for finding in run.findings:
             if finding.severity is Severity.BLOCK and finding.code in probe.moot_after:

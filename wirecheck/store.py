@@ -61,18 +61,19 @@ class Store:
         """Keep a text; where the disk refuses, it is not kept."""
         self.put_many([(key, kind, text)])
 
-    def put_many(self, rows: Iterable[tuple[str, str, str]]) -> None:
-        """Keep all of them, or none."""
+    def put_many(self, rows: Iterable[tuple[str, str, str]]) -> bool:
+        """Keep all of them, or none; whether they are kept."""
         now = time.time()
         packed = [(key, kind, zlib.compress(text.encode(), 3), now) for key, kind, text in rows]
         with self._open(write=True) as database:
             if database is None:
-                return
+                return False
             try:
                 with database:
                     database.executemany("insert or replace into kept values (?, ?, ?, ?)", packed)
             except sqlite3.OperationalError:  # full, read-only, or locked for too long
-                return
+                return False
+            return True
 
     def held(self) -> tuple[Held, ...]:
         """What is there, by kind. Raises OtherFormat."""
@@ -81,6 +82,20 @@ class Store:
                 return ()
             rows = database.execute("select kind, count(*), sum(length(text)) from kept group by kind order by kind")
             return tuple(Held(*row) for row in rows)
+
+    def trouble(self) -> str | None:
+        """Why nothing can be kept in it, in one line; None where it can, or another process is writing just now."""
+        try:
+            with self._open(write=True, strict=True) as database:
+                if database is None:
+                    return f"{self.path}: cannot be opened to write, so nothing is kept"
+                database.execute("begin immediate")
+                database.rollback()
+        except OtherFormat as error:
+            return f"{error}, so nothing is kept; next: wirecheck cache --clear"
+        except sqlite3.OperationalError as error:
+            return None if "locked" in str(error) else f"{self.path}: {error}, so nothing is kept"
+        return None
 
     def clear(self) -> None:
         """Take everything away. Raises OSError."""

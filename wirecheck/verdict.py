@@ -9,6 +9,7 @@ never pays for a hole lower down.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from wirecheck.schema import LADDER, Level, Outcome, Policy, ProbeRun, Severity, Subject, Verdict
@@ -22,32 +23,77 @@ class Expected(NamedTuple):
     level: Level
 
 
+class Grave(NamedTuple):
+    """What a block or a warning says."""
+
+    code: str
+    subject: Subject
+    claim: str
+    severity: Severity
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the runs of one or more subjects come to: all that a verdict depends on, without the runs."""
+
+    levels: frozenset[Level]
+    """Rungs of the questions."""
+    gaps: tuple[tuple[Expected, str], ...]
+    """Questions that are open, and why."""
+    grave: frozenset[Grave]
+    """Every block and every warning."""
+
+
+def standing(runs: Sequence[ProbeRun], expected: Sequence[Expected]) -> Standing:
+    """What `runs` come to, given every question that had to be answered about their subjects."""
+    return Standing(
+        levels=frozenset(question.level for question in expected),
+        gaps=tuple((question, why) for question in expected if (why := _gap(question, runs))),
+        grave=frozenset(
+            Grave(finding.code, finding.subject, finding.claim, finding.severity)
+            for run in runs
+            for finding in run.findings
+            if finding.severity in (Severity.BLOCK, Severity.WARN)
+        ),
+    )
+
+
 def judge(runs: Sequence[ProbeRun], expected: Sequence[Expected], policy: Policy) -> Verdict:
     """The verdict on `runs`, given every question that had to be answered.
 
     A block anywhere (under `policy.strict` also a warning) that was not accepted gives incompatible; else compatible
     when the strength reaches `policy.required`; else unproven, with the gaps.
     """
-    gaps = [(question, why) for question in expected if (why := _gap(question, runs))]
-    strength = _strength(expected, [question for question, _ in gaps])
-    blockers = _blockers(runs, policy)
+    return decide([standing(runs, expected)], policy)
+
+
+def decide(parts: Sequence[Standing], policy: Policy) -> Verdict:
+    """The verdict on parts that share no subject: the same as on all of their runs together."""
+    outcome, strength, because = decided(parts, policy)
+    return Verdict(outcome=outcome, strength=strength, because=because)
+
+
+def decided(parts: Sequence[Standing], policy: Policy) -> tuple[Outcome, Level | None, tuple[str, ...]]:
+    """The fields of the verdict, for those who decide many."""
+    strength = _strength(parts)
+    blockers = _blockers(parts, policy)
     if blockers:
-        return Verdict(outcome=Outcome.INCOMPATIBLE, strength=strength, because=blockers)
+        return Outcome.INCOMPATIBLE, strength, blockers
     if strength is not None and strength.rank >= policy.required.rank:
         settled = f"every question up to {strength} is settled, and {policy.required} was required"
-        return Verdict(outcome=Outcome.COMPATIBLE, strength=strength, because=(settled, *_taken(runs, policy)))
+        return Outcome.COMPATIBLE, strength, (settled, *_taken(parts, policy))
     missing = sorted(
         f"{question.probe} ({question.subject}, {question.level}): {why}"
-        for question, why in gaps
+        for part in parts
+        for question, why in part.gaps
         if question.level.rank <= policy.required.rank
     )
-    because = tuple(missing) or (f"no probe reaches {policy.required}",)
-    return Verdict(outcome=Outcome.UNPROVEN, strength=strength, because=because)
+    return Outcome.UNPROVEN, strength, tuple(missing) or (f"no probe reaches {policy.required}",)
 
 
-def _strength(expected: Sequence[Expected], gaps: Sequence[Expected]) -> Level | None:
-    held = {question.level for question in expected}
-    lowest_gap = min((question.level.rank for question in gaps), default=len(LADDER))
+def _strength(parts: Sequence[Standing]) -> Level | None:
+    held = {level for part in parts for level in part.levels}
+    lowest_gap = min((question.level.rank for part in parts for question, _ in part.gaps), default=len(LADDER))
     reached = [level for level in held if level.rank < lowest_gap]
     return max(reached, key=lambda level: level.rank, default=None)
 
@@ -65,13 +111,14 @@ def _refused(policy: Policy) -> frozenset[Severity]:
     return frozenset((Severity.BLOCK, Severity.WARN) if policy.strict else (Severity.BLOCK,))
 
 
-def _blockers(runs: Sequence[ProbeRun], policy: Policy) -> tuple[str, ...]:
+def _blockers(parts: Sequence[Standing], policy: Policy) -> tuple[str, ...]:
     accepted = {(one.code, one.subject) for one in policy.accepted}
+    refused = _refused(policy)
     found = {
-        (finding.code, finding.subject, finding.claim, finding.severity)
-        for run in runs
-        for finding in run.findings
-        if finding.severity in _refused(policy) and (finding.code, finding.subject) not in accepted
+        one
+        for part in parts
+        for one in part.grave
+        if one.severity in refused and (one.code, one.subject) not in accepted
     }
     return tuple(
         f"{code} ({subject}): {claim}" + (" (a warning, refused by --strict)" if severity is Severity.WARN else "")
@@ -79,9 +126,11 @@ def _blockers(runs: Sequence[ProbeRun], policy: Policy) -> tuple[str, ...]:
     )
 
 
-def _taken(runs: Sequence[ProbeRun], policy: Policy) -> tuple[str, ...]:
+def _taken(parts: Sequence[Standing], policy: Policy) -> tuple[str, ...]:
     """What would have decided otherwise, had the user not accepted it."""
-    refused = {(f.code, f.subject) for run in runs for f in run.findings if f.severity in _refused(policy)}
+    if not policy.accepted:
+        return ()
+    refused = {(one.code, one.subject) for part in parts for one in part.grave if one.severity in _refused(policy)}
     return tuple(
         f"accepted until {one.until}: {one.code} ({one.subject}): {one.reason}"
         for one in sorted(policy.accepted, key=lambda one: (one.code, one.subject, one.until, one.reason))

@@ -5,7 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 from operator import itemgetter
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _BYTE_TOKEN = re.compile(r"^<0x([0-9A-Fa-f]{2})>$")
 _SPACE_MARK = "\u2581"
@@ -39,6 +45,24 @@ def overlap(
     texts_a, texts_b = spelt or (normalise(a), normalise(b))
     shared = len(texts_a.keys() & texts_b.keys())
     return Overlap(size_a=len(a), size_b=len(b), shared=shared, same_id=len(texts_a.items() & texts_b.items()))
+
+
+def fingerprints(vocabulary: Mapping[str, int]) -> NDArray[np.uint64]:
+    """(num_texts,) uint64, ascending: a hash of what each token stands for, so that vocabularies compare in no time.
+
+    Of two vocabularies of 250,000 tokens some two hashes of different texts are alike once in 3 * 10^8 pairs.
+    """
+    import numpy as np
+
+    joined = b"".join(blake2b(text, digest_size=8).digest() for text in normalise(vocabulary))
+    return np.unique(np.frombuffer(joined, dtype="<u8"))
+
+
+def shared(a: NDArray[np.uint64], b: NDArray[np.uint64]) -> int:
+    """Texts that are in both, by their fingerprints: `overlap(...).shared`."""
+    import numpy as np
+
+    return int(np.intersect1d(a, b, assume_unique=True).size)
 
 
 def normalise(vocabulary: Mapping[str, int]) -> dict[bytes, int]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from wirecheck.errors import CannotRun
 from wirecheck.probe import ModelBench, PairBench, Probe, Yielded
-from wirecheck.probes.memory_shape import LARGEST_PARTS, by_formula, gigabytes, memory_shape, trainable
+from wirecheck.probes.memory_shape import LARGEST_PARTS, by_formula, memory_shape, trainable
 from wirecheck.schema import (
     Evidence,
     Finding,
@@ -15,17 +16,23 @@ from wirecheck.schema import (
     GpuRequest,
     Level,
     MemoryEstimate,
-    Severity,
     TrainSpec,
 )
 from wirecheck.vram.formula import MemoryShape, estimate, lower_bound_bytes
 from wirecheck.vram.gpus import GPUS, Gpu, find
+from wirecheck.vram.placement import (
+    CONTEXT_BYTES,
+    Placement,
+    StepFigures,
+    gigabytes,
+    guessed,
+    not_shown,
+    place,
+    unknown_sizes,
+)
 
-CONTEXT_BYTES = 600 * 2**20
-"""What the driver's context and loaded kernels take of a GPU, kept free before a step is said to fit."""
 
-
-@dataclass(frozen=True)
+@dataclass
 class _Step:
     """The step of one or two models, ready to be estimated."""
 
@@ -39,37 +46,26 @@ class _Step:
         train = TrainSpec.model_validate(dict(self.bench.train) | changed)
         return estimate(self.shapes[0], self._other, self.bench.wire, train, self.trainable)
 
-    def per_gpu_bytes(self, count: int) -> int:
-        """The peak of the fullest GPU: all on one, or from two on each model on its own, beside all trainables."""
-        if count == 1 or self._other is None:
-            return self.estimate().allocated_bytes
+    @cached_property
+    def figures(self) -> StepFigures:
+        """What decides where it fits."""
         wire, train = self.bench.wire, self.bench.train
-        return max(estimate(shape, None, wire, train, self.trainable).allocated_bytes for shape in self.shapes)
-
-    @property
-    def floor_bytes(self) -> int:
-        """What no schedule can do without; 0 where the weights were not read from files that hold this model alone."""
+        apart = [estimate(shape, None, wire, train, self.trainable).allocated_bytes for shape in self.shapes]
+        made = self.estimate()
         sure = all(model.snapshot.tensors for model in self.models) and not any(s.reservations for s in self.shapes)
-        return lower_bound_bytes(self.shapes[0], self._other, self.bench.train, self.trainable) if sure else 0
+        return StepFigures(
+            allocated=made.allocated_bytes,
+            apart=max(apart) if len(apart) > 1 else made.allocated_bytes,
+            margin=made.margin,
+            floor=lower_bound_bytes(self.shapes[0], self._other, train, self.trainable) if sure else 0,
+            models=len(self.models),
+            guessed=guessed(self.shapes, wire),
+            is_own=wire.is_own,
+        )
 
     @property
     def _other(self) -> MemoryShape | None:
         return self.shapes[1] if len(self.shapes) > 1 else None
-
-    @property
-    def guessed(self) -> str:
-        """What the formula had to guess, in words; empty where it guessed nothing."""
-        words = ["without what your own wire trains and keeps"] if self.bench.wire.is_own else []
-        words += [
-            f"of model {shape.side}, {reservation.removesuffix('.')}"
-            for shape in self.shapes
-            for reservation in shape.reservations
-        ]
-        return "; ".join(words)
-
-    def claim(self, words: str) -> str:
-        """A claim by the formula, with what it had to guess."""
-        return f"{words} ({self.guessed})." if self.guessed else f"{words}."
 
     @property
     def inputs(self) -> tuple[Evidence, ...]:
@@ -105,34 +101,30 @@ def _run(bench: ModelBench | PairBench, models: tuple[ModelBench, ...]) -> Itera
         return
     step = _Step(bench, models, tuple(shapes), trainable(bench, shapes))
     made = step.estimate()
-    placed = [_place(step, made, request) for request in bench.policy.gpus]
-    yield MemoryEstimate(**dict(made) | {"fits": tuple(fit for fit, _ in placed)})
+    placed = [(request, _place(step, request)) for request in bench.policy.gpus]
+    fits = tuple(
+        Fit(gpu=find(request.name).name, count=request.count, outcome=one.fit, free_bytes=_room(request) - one.need)
+        for request, one in placed
+    )
+    yield MemoryEstimate(**dict(made) | {"fits": fits})
     yield _peak(step, made)
-    findings = [finding for _, finding in placed]
-    yield from findings
-    open_ = [fit for fit, _ in placed if fit.outcome != "fits"]
-    if open_ and not any(finding.code == "MEM01" and finding.severity is Severity.BLOCK for finding in findings):
-        names = ", ".join(f"{fit.gpu} x{fit.count}" for fit in open_)
-        guessed = f"; {step.guessed}" if step.guessed else ""
-        raise CannotRun(
-            f"the step is not shown to fit on {names}: by the formula it peaks at {gigabytes(made.allocated_bytes)} "
-            f"± {made.margin:.0%}{guessed}"
-        )
+    yield from (_fit(step, request, one) for request, one in placed)
+    open_ = not_shown(step.figures, placed)
+    if open_:
+        raise CannotRun(open_)
 
 
 def _no_size(bench: ModelBench | PairBench, model: ModelBench, missing: tuple[str, ...]) -> Finding:
     seen = Evidence(level=Level.INSPECTED, source=model.snapshot.source("config.json"), observed=None)
-    names = ", ".join(missing)
-    claim = f"No memory estimate can be made: nothing establishes {names} of model {model.side}."
-    remedy = f"Declare {names} in config.json, or measure one step on the GPU itself."
-    return bench.found("MEM04", claim, seen, remedy=remedy)
+    remedy = f"Declare {', '.join(missing)} in config.json, or measure one step on the GPU itself."
+    return bench.found("MEM04", unknown_sizes(missing, model.side), seen, remedy=remedy)
 
 
 def _peak(step: _Step, made: MemoryEstimate) -> Finding:
     train, total = step.bench.train, made.allocated_bytes
     largest = sorted(made.parts, key=lambda part: -part.bytes)[:LARGEST_PARTS]
     shares = ", ".join(f"{part.name} {gigabytes(part.bytes)}" for part in largest)
-    claim = step.claim(
+    claim = step.figures.claim(
         f"By formula one step peaks at {gigabytes(total)}, give or take {made.margin:.0%}; the largest parts: {shares}"
     )
     length = train.sequence_length(step.bench.wire)
@@ -144,35 +136,30 @@ def _peak(step: _Step, made: MemoryEstimate) -> Finding:
     )
 
 
-def _place(step: _Step, made: MemoryEstimate, request: GpuRequest) -> tuple[Fit, Finding]:
-    bench, gpu, count = step.bench, find(request.name), request.count
-    need, room = step.per_gpu_bytes(count), gpu.usable_bytes
-    most, least = int(need * (1 + made.margin)) + CONTEXT_BYTES, int(need * (1 - made.margin))
-    on = gpu.name if count == 1 else f"{count} x {gpu.name}"
-    how = "" if count == 1 or len(step.models) == 1 else ", one model per GPU"
-    seen = Evidence(
-        level=Level.INSPECTED, source=f"catalogue entry {gpu.name} ({gpu.source})", observed=room, expected=most
-    )
-    figures = f"{gigabytes(need)} ± {made.margin:.0%} of {gigabytes(room)}{how}"
-    floor = step.floor_bytes
-    if floor > count * room:
-        claim = (
-            f"The step does not fit on {on}: weights, trained parameters and optimizer alone are {gigabytes(floor)}."
-        )
+def _place(step: _Step, request: GpuRequest) -> Placement:
+    return place(step.figures, find(request.name), request.count)
+
+
+def _room(request: GpuRequest) -> int:
+    return find(request.name).usable_bytes
+
+
+def _fit(step: _Step, request: GpuRequest, placed: Placement) -> Finding:
+    """The finding on one request."""
+    bench, gpu = step.bench, find(request.name)
+    catalogue = f"catalogue entry {gpu.name} ({gpu.source})"
+    seen = Evidence(level=Level.INSPECTED, source=catalogue, observed=gpu.usable_bytes, expected=placed.most)
+    if placed.is_bare:
         bare = Evidence(
-            level=Level.INSPECTED, source="sum of the tensors on file", observed=floor, expected=count * room
+            level=Level.INSPECTED,
+            source="sum of the tensors on file",
+            observed=step.figures.floor,
+            expected=request.count * gpu.usable_bytes,
         )
-        fit, finding = "does-not-fit", bench.found("MEM01", claim, bare, seen, remedy=_ways_out(step, gpu))
-    elif most <= room and not bench.wire.is_own:
-        claim = step.claim(f"By formula the step fits on {on}: {figures}")
-        fit, finding = "fits", bench.ok("MEM01", claim, seen, *step.inputs)
-    elif least > room:
-        claim = step.claim(f"By formula alone the step does not fit on {on}: {figures}")
-        fit, finding = "does-not-fit", bench.found("MEM02", claim, seen, *step.inputs, remedy=_ways_out(step, gpu))
-    else:
-        claim = step.claim(f"Whether the step fits on {on} is within the formula's error: {figures}")
-        fit, finding = "uncertain", bench.found("MEM02", claim, seen, *step.inputs, remedy=_ways_out(step, gpu))
-    return Fit(gpu=gpu.name, count=count, outcome=fit, free_bytes=room - need), finding
+        return bench.found(placed.code, placed.claim, bare, seen, remedy=_ways_out(step, gpu))
+    if placed.fit == "fits":
+        return bench.ok(placed.code, placed.claim, seen, *step.inputs)
+    return bench.found(placed.code, placed.claim, seen, *step.inputs, remedy=_ways_out(step, gpu))
 
 
 def _ways_out(step: _Step, gpu: Gpu) -> str:

@@ -1,4 +1,4 @@
-"""What both probes of memory share: sizes from files and earlier probes, the formula's estimate, words for bytes."""
+"""What both probes of memory share: sizes from files and earlier probes, and the formula's estimate."""
 
 from __future__ import annotations
 
@@ -53,16 +53,6 @@ def trainable(bench: ModelBench | PairBench, shapes: list[MemoryShape]) -> int:
         raise CannotRun(f"wirecheck ships no wire named {bench.wire.name}")
     sizes = [shape.hidden_size for shape in shapes]
     return pair_count(bench.wire, *sizes).total if len(sizes) > 1 else sum(parameter_count(bench.wire, *sizes))
-
-
-GIGA = 10**9
-
-
-def gigabytes(amount: int) -> str:
-    """`16.1 GB (15.0 GiB)`, or `56.5 MB (53.8 MiB)` below a GB."""
-    if amount < GIGA:
-        return f"{amount / 1e6:.1f} MB ({amount / 2**20:.1f} MiB)"
-    return f"{amount / 1e9:.1f} GB ({amount / 2**30:.1f} GiB)"
 
 
 def by_formula(wire: WireSpec, policy: Policy) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from wirecheck.errors import CannotRun
 from wirecheck.probe import ModelBench, PairBench, Probe, Yielded
-from wirecheck.probes.memory_shape import LARGEST_PARTS, by_formula, estimated, gigabytes
+from wirecheck.probes.memory_shape import LARGEST_PARTS, by_formula, estimated
 from wirecheck.schema import (
     Evidence,
     Finding,
@@ -21,6 +21,7 @@ from wirecheck.schema import (
 )
 from wirecheck.vram.gpus import Gpu, find
 from wirecheck.vram.overheads import overheads
+from wirecheck.vram.placement import gigabytes
 from wirecheck.vram.plan import MARGIN, Need, Plan, Step, need_of, on, place
 from wirecheck.vram.remedies import milder, other_gpus
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Literal
 
 from wirecheck.errors import CannotRun
 from wirecheck.probe import ModelBench, PairBench, Probe, Yielded
 from wirecheck.schema import Evidence, Level, Scalar, strongest
 from wirecheck.vocabulary import overlap
 from wirecheck.wires import WIRES, pair_count
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 SAMPLE = (
     ("English", "The committee will publish its final report on the harbour bridge before the end of the month."),
@@ -24,7 +27,7 @@ SAMPLE = (
     ("numbers", "3.14159 * (27 - 4)^2 = 1661.9; 2024-02-29T23:59:59Z; 0xDEADBEEF; 1,048,576 bytes"),
 )
 """(kind, text): one sentence each, so that no kind outweighs the others by much."""
-_LAYOUT = (
+LAYOUT = (
     ("num_layers", "layers"),
     ("num_heads", "heads"),
     ("num_kv_heads", "key-value heads"),
@@ -89,9 +92,7 @@ def _vocabularies(bench: PairBench) -> Iterator[Yielded]:
 
 
 def _lengths(bench: PairBench) -> Iterator[Yielded]:
-    counts = [
-        [len(model.tokenizer.encode(text, add_special_tokens=False)) for _, text in SAMPLE] for model in _sides(bench)
-    ]
+    counts = [sample_lengths(model.tokenizer) for model in _sides(bench)]
     totals = [sum(lengths) for lengths in counts]
     if min(min(lengths) for lengths in counts) == 0:
         raise CannotRun("a tokenizer makes no token of an ordinary sentence, so lengths cannot be compared")
@@ -100,7 +101,7 @@ def _lengths(bench: PairBench) -> Iterator[Yielded]:
         Evidence(level=Level.INSPECTED, source=f"encode(sample of {len(SAMPLE)} texts) of {side}", observed=total)
         for side, total in zip(("a", "b"), totals, strict=True)
     ]
-    ratio = round(totals[0] / totals[1], 2)
+    ratio = length_ratio(*counts)
     yield bench.fact("token_length_ratio", ratio, Level.INSPECTED, seen[0].source)
     low, high = ratios[0], ratios[-1]
     claim = (
@@ -113,11 +114,21 @@ def _lengths(bench: PairBench) -> Iterator[Yielded]:
         yield bench.found("PAR03", claim, *seen)
 
 
+def sample_lengths(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """Tokens of each text of the sample, without special ones."""
+    return tuple(len(tokenizer.encode(text, add_special_tokens=False)) for _, text in SAMPLE)
+
+
+def length_ratio(a: Sequence[int], b: Sequence[int]) -> float:
+    """Tokens that A needs for the sample, per token of B."""
+    return round(sum(a) / sum(b), 2)
+
+
 def _layout(bench: PairBench) -> Iterator[Yielded]:
     words, seen = {}, []
     for side in ("a", "b"):
         shown = []
-        for key, noun in _LAYOUT:
+        for key, noun in LAYOUT:
             value = bench.value(side, key)
             shown.append(f"{noun} unknown" if value is None else f"{value} {noun}")
             if value is not None:

@@ -5,70 +5,71 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from wirecheck.matrix_records import Matrix, MatrixCell, MatrixModel
+from wirecheck.matrix_records import Matrix, MatrixCell
+from wirecheck.matrix_tally import MOST_GRID, Tally
 from wirecheck.views import html, templates
 from wirecheck.views.words import ABSENT, human_bytes, plural
 
-MOST_COLUMNS = 30
+MOST_COLUMNS = 40
 """More models are no table in markdown."""
-MOST_GRID = 120
-"""More models are no grid in a browser either."""
-BEST = 25
 _MARK = "THE-GRID-STANDS-HERE"
 _LETTER = {"compatible": "C", "unproven": "U", "could-not-check": "!", "not-run": "-"}
 _HEAT = ("#e8f4ea", "#cfe8c6", "#f6e8a8", "#f3cf8e", "#eda77a", "#e0786a")
 """From the least memory to the most."""
+MOST_MODELS = 200
+"""Rows of the table of models; all of them are in the JSON."""
+_MOST_TITLE = 240
+"""Characters of what a square says where it is pointed at."""
+MOST_CAUSES = 60
+"""Rows of the table of causes."""
 COLUMNS = (
     *("a", "b", "outcome", "strength", "warnings", "memory_bytes", "token_length_ratio", "vocabulary_shared"),
     *("causes", "why", "seconds", "kept"),
 )
+Links = Mapping[tuple[str, str], str]
+"""Pair -> where its own report lies, as seen from the matrix's."""
 
 
-def sentence(found: Matrix) -> str:
+def sentence(head: Matrix, tally: Tally) -> str:
     """What it comes to, in one sentence."""
-    counts = Counter(cell.outcome for cell in found.cells)
-    told = ", ".join(f"{n} {outcome.replace('-', ' ')}" for outcome, n in counts.most_common())
-    lost = sum(model.why is not None for model in found.models)
+    told = ", ".join(f"{n:,} {outcome.replace('-', ' ')}" for outcome, n in tally.outcomes.most_common())
+    lost = sum(model.why is not None for model in head.models)
     more = f" {plural(lost, 'model')} could not be read." if lost else ""
-    unfinished = "" if found.status == "finished" else " Interrupted: not every pair is there."
-    kept = sum(cell.kept for cell in found.cells)
-    unchanged = f" {kept} unchanged since an earlier run." if kept else ""
-    head = f"{plural(len(found.models), 'model')}, {plural(len(found.cells), 'pair')}: {told or 'none'}."
-    return f"{head}{more}{unchanged}{unfinished}"
+    unfinished = "" if head.status == "finished" else " Interrupted: not every pair is there."
+    unchanged = f" {tally.kept:,} unchanged since an earlier run." if tally.kept else ""
+    start = f"{plural(len(head.models), 'model')}, {plural(tally.count, 'pair')}: {told or 'none'}."
+    return f"{start}{more}{unchanged}{unfinished}"
 
 
-def render(found: Matrix, best: list[MatrixCell]) -> str:
-    """The matrix as GitHub-flavoured markdown: same input, same bytes."""
-    return _markdown(found, best, None if len(found.models) <= MOST_COLUMNS else _too_many(found))
+def render(head: Matrix, tally: Tally, links: Links | None = None) -> str:
+    """The matrix as GitHub-flavoured markdown: same input, same bytes. Of `head` the cells are not read."""
+    return _markdown(head, tally, links or {}, None if len(head.models) <= MOST_COLUMNS else _too_many(head))
 
 
-def render_html(found: Matrix, best: list[MatrixCell]) -> str:
+def render_html(head: Matrix, tally: Tally, links: Links | None = None) -> str:
     """One self-contained page: a grid of verdicts, a heat map of memory, and all that the markdown says."""
-    body = _markdown(found, best, _MARK if len(found.models) <= MOST_GRID else _too_many(found))
-    page = html.page(body, title=f"wirecheck matrix: {plural(len(found.models), 'model')}", mood="report")
-    return page.replace(f"<p>{_MARK}</p>", _grid(found))
+    body = _markdown(head, tally, links or {}, _MARK if len(head.models) <= MOST_GRID else _too_many(head))
+    page = html.page(body, title=f"wirecheck matrix: {plural(len(head.models), 'model')}", mood="report")
+    return page.replace(f"<p>{_MARK}</p>", _grid(head, tally, links or {}))
 
 
-def render_csv(found: Matrix, _best: list[MatrixCell]) -> str:
-    """A row for each pair."""
+def row(cell: MatrixCell) -> list[object]:
+    """A cell as COLUMNS, as data."""
+    causes = "; ".join(f"{one.code} ({one.subject})" for one in cell.causes)
+    figures = [cell.memory, cell.token_length_ratio, cell.vocabulary_shared]
+    strength = None if cell.strength is None else str(cell.strength)
+    named = [cell.a, cell.b, cell.outcome, strength, cell.warnings]
+    return [*named, *figures, causes, "; ".join(cell.why), cell.seconds, cell.kept]
+
+
+def csv_line(values: Sequence[object]) -> str:
+    """One line of a CSV file."""
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for cell in found.cells:
-        causes = "; ".join(f"{one.code} ({one.subject})" for one in cell.causes)
-        figures = [cell.memory, cell.token_length_ratio, cell.vocabulary_shared]
-        row = [cell.a, cell.b, cell.outcome, cell.strength, cell.warnings, *figures]
-        writer.writerow([_harmless(one) for one in [*row, causes, "; ".join(cell.why), cell.seconds, cell.kept]])
+    csv.writer(out, lineterminator="\n").writerow([_harmless(one) for one in values])
     return out.getvalue()
-
-
-def render_lines(found: Matrix, _best: list[MatrixCell]) -> str:
-    """JSON Lines: a record for each pair."""
-    return "".join(f"{cell.model_dump_json()}\n" for cell in found.cells)
 
 
 def _harmless(value: object) -> object:
@@ -85,35 +86,34 @@ class _Row:
     cells: tuple[str, ...]
 
 
-def _markdown(found: Matrix, best: list[MatrixCell], instead: str | None) -> str:
+def _markdown(head: Matrix, tally: Tally, links: Links, instead: str | None) -> str:
     """`instead` is what stands in place of the table of every pair; None: the table."""
-    names = [model.name for model in found.models]
-    shown = best[:BEST]
+    best = tally.best
+    causes = [(code, on, n) for (code, on), n in sorted(tally.causes.items(), key=lambda one: (-one[1], one[0]))]
     me = {
-        "sentence": sentence(found),
-        "best": shown,
-        "rest": len(found.cells) - len(shown),
-        "names": names,
-        "grid": list(_rows(found)) if instead is None else [],
+        "sentence": sentence(head, tally),
+        "count": tally.count,
+        "best": [(cell, links.get((cell.a, cell.b))) for cell in best],
+        "rest": tally.count - len(best),
+        "names": [model.name for model in head.models],
+        "grid": list(_rows(head, tally)) if instead is None else [],
         "instead": instead,
-        "causes": causes(found),
+        "causes": causes[:MOST_CAUSES],
+        "more_causes": max(0, len(causes) - MOST_CAUSES),
+        "models": head.models[:MOST_MODELS],
+        "more_models": max(0, len(head.models) - MOST_MODELS),
         "absent": ABSENT,
     }
-    return templates.environment().get_template("matrix.md.j2").render(matrix=found, **me)
+    return templates.environment().get_template("matrix.md.j2").render(matrix=head, **me)
 
 
-def _too_many(found: Matrix) -> str:
-    return f"{len(found.models)} models are more than a table bears: see the page in HTML, or the files."
+def _too_many(head: Matrix) -> str:
+    return f"{len(head.models)} models are more than a table bears: see the page in HTML, or the files."
 
 
-def _by_pair(found: Matrix) -> dict[frozenset[str], MatrixCell]:
-    return {frozenset((cell.a, cell.b)): cell for cell in found.cells}
-
-
-def _rows(found: Matrix) -> Iterator[_Row]:
-    cells = _by_pair(found)
-    for one in found.models:
-        marks = tuple(mark(cells.get(frozenset((one.name, other.name)))) for other in found.models)
+def _rows(head: Matrix, tally: Tally) -> Iterator[_Row]:
+    for one in head.models:
+        marks = tuple(mark(tally.grid.get(frozenset((one.name, other.name)))) for other in head.models)
         yield _Row(one.name, marks)
 
 
@@ -126,14 +126,6 @@ def mark(cell: MatrixCell | None) -> str:
     return _LETTER[cell.outcome]
 
 
-def causes(found: Matrix) -> list[tuple[str, str, int]]:
-    """(code, model or `pair`, number of pairs), the most frequent first."""
-    counts: Counter[tuple[str, str]] = Counter()
-    for cell in found.cells:
-        counts.update({(one.code, {"a": cell.a, "b": cell.b}.get(one.subject, "the pair")) for one in cell.causes})
-    return [(code, on, n) for (code, on), n in sorted(counts.items(), key=lambda one: (-one[1], one[0]))]
-
-
 # --- the page ----------------------------------------------------------------------------------------------------
 
 
@@ -143,40 +135,41 @@ class _Square:
     title: str
     mood: str
     colour: str = ""
+    link: str | None = None
 
 
-def _grid(found: Matrix) -> str:
-    cells = _by_pair(found)
-    most = max((cell.memory or 0 for cell in found.cells), default=0)
-    least = min((cell.memory for cell in found.cells if cell.memory is not None), default=0)
-
+def _grid(head: Matrix, tally: Tally, links: Links) -> str:
     def rows(heat: bool) -> list[tuple[str, list[_Square]]]:
         made = []
-        for one in found.models:
-            pairs = [(one, other, cells.get(frozenset((one.name, other.name)))) for other in found.models]
-            squares = [_heat(*pair, least, most) if heat else _square(*pair) for pair in pairs]
+        for one in head.models:
+            squares = []
+            for other in head.models:
+                cell = tally.grid.get(frozenset((one.name, other.name)))
+                link = None if cell is None else links.get((cell.a, cell.b))
+                names = f"{one.name} + {other.name}"
+                squares.append(_heat(names, cell, tally.memory, link) if heat else _square(names, cell, link))
             made.append((one.name, squares))
         return made
 
     grids = [("Verdicts", rows(heat=False))]
-    if most:
+    if tally.memory is not None:
         grids.append(("Memory of one step, GB allocated", rows(heat=True)))
-    names = [model.name for model in found.models]
+    names = [model.name for model in head.models]
     return templates.environment().get_template("matrix-grid.html.j2").render(grids=grids, names=names)
 
 
-def _square(one: MatrixModel, other: MatrixModel, cell: MatrixCell | None) -> _Square:
+def _square(names: str, cell: MatrixCell | None, link: str | None) -> _Square:
     if cell is None:
-        return _Square("", f"{one.name} + {other.name}: not asked", "self")
-    why = "; ".join(cell.why)
-    return _Square(mark(cell), f"{one.name} + {other.name}: {cell.outcome}: {why}"[:600], cell.outcome)
+        return _Square("", f"{names}: not asked", "self")
+    why = "" if cell.outcome == "compatible" else f": {'; '.join(cell.why)}"
+    return _Square(mark(cell), f"{names}: {cell.outcome}{why}"[:_MOST_TITLE], cell.outcome, link=link)
 
 
-def _heat(one: MatrixModel, other: MatrixModel, cell: MatrixCell | None, least: int, most: int) -> _Square:
-    if cell is None or cell.memory is None:
-        return _Square("", f"{one.name} + {other.name}: not traced", "self")
+def _heat(names: str, cell: MatrixCell | None, span: tuple[int, int] | None, link: str | None) -> _Square:
+    if cell is None or cell.memory is None or span is None:
+        return _Square("", f"{names}: not traced", "self")
     # By ratios: among models of 1 and of 600 GB a scale of differences would show two colours.
-    span = math.log(most / least) if least and most > least else 0.0
-    step = int(math.log(cell.memory / least) / span * (len(_HEAT) - 1) + 0.5) if span else 0
-    title = f"{one.name} + {other.name}: {human_bytes(cell.memory)}"
-    return _Square(f"{cell.memory / 1e9:.1f}", title, "self", _HEAT[step])
+    least, most = span
+    wide = math.log(most / least) if least and most > least else 0.0
+    step = int(math.log(cell.memory / least) / wide * (len(_HEAT) - 1) + 0.5) if wide else 0
+    return _Square(f"{cell.memory / 1e9:.1f}", f"{names}: {human_bytes(cell.memory)}", "self", _HEAT[step], link)

@@ -10,13 +10,15 @@ tensors around the gate, and the float32 input of each RMSNorm. Checked against 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from wirecheck.schema import Level, MemoryEstimate, MemoryPart, TrainSpec, WireSpec
+from wirecheck.vram.moments import Terms, alone, joint
 from wirecheck.wires import frozen_parameters
 
+T = TypeVar("T")
 DTYPE_BYTES: Mapping[str, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
 FLOAT32 = 4
 ENCODER_LAYERS = 6
@@ -138,20 +140,58 @@ def estimate(
 ) -> MemoryEstimate:
     """The peak of one step, at the worst of its moments. `b` None: model A alone, with its own adapter."""
     shapes = (a,) if b is None else (a, b)
-    shared = _trainable_parts(trainable_parameters, train) + _wire_parts(shapes, wire, train)
-    length, alive = train.sequence_length(wire), forwards(wire)
-    if b is None or train.resident == "sequential":
-        moments = [m for shape in shapes for m in _moments(shape, length, train, alive)]
-    else:
-        moments = _joint_moments(a, b, length, train, alive)
+    moments = _moments([terms(shape, wire, train) for shape in shapes], train)
     worst = max(moments, key=lambda parts: sum(part.bytes for part in parts))
     return MemoryEstimate(
         level=Level.INSPECTED,
         method="formula",
-        parts=tuple(part for part in worst if part.bytes) + shared,
+        parts=tuple(part for part in worst if part.bytes) + shared_parts(shapes, wire, train, trainable_parameters),
         assumptions=_assumptions(shapes, wire, train),
-        margin=max(UNKNOWN_MARGIN if is_rough(wire) else 0.0, *(shape.margin for shape in shapes)),
+        margin=margin(shapes, wire),
     )
+
+
+def margin(shapes: Sequence[MemoryShape], wire: WireSpec) -> float:
+    """Stated relative error of the estimate."""
+    return max(UNKNOWN_MARGIN if is_rough(wire) else 0.0, *(shape.margin for shape in shapes))
+
+
+def terms(shape: MemoryShape, wire: WireSpec, train: TrainSpec) -> Terms[MemoryPart]:
+    """What one model adds to the moments of a step."""
+    length, alive = train.sequence_length(wire), forwards(wire)
+    return Terms(
+        weights=(_weights(shape, train),),
+        graph=_graph(shape, length, train, alive),
+        rest=_waiting(shape, length, train, alive - 1),
+        logits=(_loss(shape, length, train, 0),),
+        waiting=(_loss(shape, length, train, 1),),
+        backward=(_loss(shape, length, train, 3),),
+        done=(_times(_loss(shape, length, train, 0), alive),),
+        again=(_again(shape, length, train),),
+    )
+
+
+def sums(shape: MemoryShape, wire: WireSpec, train: TrainSpec) -> Terms[int]:
+    """The same in bytes alone: made once of a model, and good for every pair of it."""
+    return terms(shape, wire, train).summed(lambda part: part.bytes, sum)
+
+
+def peak_bytes(of: Sequence[Terms[int]], train: TrainSpec) -> int:
+    """What the models themselves take at the worst moment; `shared_parts` come on top."""
+    return max(map(sum, _moments(of, train)))
+
+
+def _moments(of: Sequence[Terms[T]], train: TrainSpec) -> list[tuple[T, ...]]:
+    if len(of) == 1 or train.resident == "sequential":
+        return [moment for one in of for moment in alone(one)]
+    return joint(*of)
+
+
+def shared_parts(
+    shapes: Sequence[MemoryShape], wire: WireSpec, train: TrainSpec, trainable_parameters: int
+) -> tuple[MemoryPart, ...]:
+    """What is in memory at every moment: of the models it depends on their hidden sizes alone."""
+    return _trainable_parts(trainable_parameters, train) + _wire_parts(shapes, wire, train)
 
 
 def forwards(wire: WireSpec) -> int:
@@ -249,30 +289,6 @@ def _waiting(shape: MemoryShape, length: int, train: TrainSpec, alive: int) -> t
         return ()
     part = _times(_loss(shape, length, train, 1), alive)
     return (MemoryPart(name=f"waiting losses {shape.side}", bytes=part.bytes, how=part.how),)
-
-
-def _moments(shape: MemoryShape, length: int, train: TrainSpec, alive: int) -> list[tuple[MemoryPart, ...]]:
-    """One model alone: while a loss is differentiated, and while a checkpointed layer is recomputed."""
-    base = (_weights(shape, train), *_graph(shape, length, train, alive), *_waiting(shape, length, train, alive - 1))
-    at_loss = (*base, _loss(shape, length, train, 3))
-    return [at_loss, (*base, _loss(shape, length, train, 0), _again(shape, length, train))]
-
-
-def _joint_moments(
-    a: MemoryShape, b: MemoryShape, length: int, train: TrainSpec, alive: int
-) -> list[tuple[MemoryPart, ...]]:
-    """Both models, A's forwards first: B's losses and backward run while A's graphs wait, then A's."""
-    weights = (_weights(a, train), _weights(b, train))
-    graph_a, graph_b = _graph(a, length, train, alive), _graph(b, length, train, alive)
-    rest_a, rest_b = _waiting(a, length, train, alive - 1), _waiting(b, length, train, alive - 1)
-    waiting_a, done_b = _loss(a, length, train, 1), _times(_loss(b, length, train, 0), alive)
-    one_b = _loss(b, length, train, 0)
-    return [
-        (*weights, *graph_a, *graph_b, *rest_a, *rest_b, waiting_a, _loss(b, length, train, 3)),
-        (*weights, *graph_a, *graph_b, *rest_a, *rest_b, waiting_a, one_b, _again(b, length, train)),
-        (*weights, *graph_a, *rest_a, _loss(a, length, train, 3), done_b),
-        (*weights, *graph_a, *rest_a, _loss(a, length, train, 0), done_b, _again(a, length, train)),
-    ]
 
 
 def _assumptions(shapes: Iterable[MemoryShape], wire: WireSpec, train: TrainSpec) -> tuple[str, ...]:

@@ -1,0 +1,134 @@
+"""`wirecheck matrix` and `wirecheck cache` as commands."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.matrices import NAMES, hostile
+from wirecheck import cli_matrix
+from wirecheck.cli_matrix_files import check_endings
+from wirecheck.errors import UsageError
+from wirecheck.matrix_records import Matrix
+from wirecheck.matrix_tally import Tally, ranked
+
+
+@pytest.fixture
+def place(four_models: Path) -> Path:
+    return four_models
+
+
+# --- the command -------------------------------------------------------------------------------------------------
+
+
+def command(place: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"WIRECHECK_CACHE": str(place / "cache"), "NO_COLOR": "1", "COLUMNS": "100"}
+    line = [sys.executable, "-m", "wirecheck.cli", *words]
+    return subprocess.run(line, cwd=place, env=environment, capture_output=True, text=True, check=False)
+
+
+INSPECTED = ("--depth", "inspected", "--require", "inspected")
+
+
+def test_the_command_and_its_files(place):
+    endings = ("md", "html", "csv", "jsonl", "parquet")
+    reports = [word for ending in endings for word in ("--report", f"out/m.{ending}")]
+    words = ("./one", "./two", "./three", *INSPECTED, "--json", "m.json", "--reports", "out/pairs", "--top", "2")
+    done = command(place, "matrix", *words, *reports)
+    assert done.returncode == 0, done.stderr
+    assert "3 models, 3 pairs: 3 compatible." in done.stdout
+    found = cli_matrix.read_matrix(place / "m.json")
+    assert (found.status, len(found.cells), found.command.startswith("wirecheck matrix ./one")) == ("finished", 3, True)
+    assert len((place / "out/m.jsonl").read_text().splitlines()) == 3
+    best = [f"{cell.a}+{cell.b}" for cell in ranked(found.cells)[:2]]
+    made = {path.name for path in (place / "out/pairs").iterdir()}
+    assert made == {f"{name}.{ending}" for name in best for ending in ("html", "md")}
+    page = (place / "out/m.html").read_text()
+    for name in best:
+        assert f'href="pairs/{name.replace("+", "%2B")}.html"' in page
+        assert f"(pairs/{name.replace('+', '%2B')}.md)" in (place / "out/m.md").read_text()
+        assert f"# wirecheck: {name.replace('+', ' + ')}" in (place / f"out/pairs/{name}.md").read_text()
+    held = command(place, "cache").stdout
+    assert "3 of kind model" in held
+    assert "2 of kind pair of a matrix" in held
+    assert command(place, "cache", "--clear").returncode == 0
+    assert "nothing is kept" in command(place, "cache").stdout
+
+
+def test_the_command_with_a_model_that_is_not_there(place):
+    (place / "list.txt").write_text("./one\n./two\n./nowhere\n")
+    done = command(place, "matrix", "--from", "list.txt", *INSPECTED, "--against", "./one", "--top", "1")
+    assert done.returncode == 4
+    assert "nowhere: there is no folder ./nowhere" in " ".join(done.stdout.split())
+    assert "3 models, 2 pairs" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("./one",), "two models at least"),
+        (("./one", "./one"), "two models at least"),
+        (("./one", "./two", "--against", "five"), "--against five"),
+        (("./one", "./two", "--report", "m.pdf"), "ending .pdf"),
+        (("./one", "./two", "--only", "x*"), "--only x*"),
+    ],
+)
+def test_usage(place, words, says):
+    done = command(place, "matrix", *words)
+    assert (done.returncode, says in done.stderr) == (2, True)
+
+
+def test_models_of_a_file_and_only_some_of_them(place):
+    (place / "wirecheck.toml").write_text("".join(f'[models.m-{name}]\nid = "./{name}"\n' for name in NAMES))
+    done = command(
+        place, "matrix", "--config", "wirecheck.toml", *INSPECTED, "--only", "m-t*", "--only", "*/one", "--json", "-"
+    )
+    assert done.returncode == 0, done.stderr
+    found = Matrix.model_validate_json(done.stdout)
+    assert [model.name for model in found.models] == ["m-one", "m-two", "m-three"]
+
+
+def test_parquet_without_its_library_is_said_before_anything_is_run(place, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(UsageError, match="pyarrow, which is not installed"):
+        check_endings([Path("m.parquet")])
+
+
+def test_two_runs_at_once_on_one_store(place):
+    environment = os.environ | {"WIRECHECK_CACHE": str(place / "cache")}
+    line = [sys.executable, "-m", "wirecheck.cli", "matrix", *(f"./{name}" for name in NAMES), *INSPECTED, "--json"]
+    both = [
+        subprocess.Popen([*line, f"{n}.json"], cwd=place, env=environment, stdout=-3, stderr=subprocess.PIPE)
+        for n in range(2)
+    ]
+    assert [(one.communicate(), one.returncode)[1] for one in both] == [0, 0]
+    for n in range(2):
+        found = cli_matrix.read_matrix(place / f"{n}.json")
+        assert [cell.outcome for cell in found.cells] == ["compatible"] * 6
+
+
+@pytest.mark.parametrize("columns", ["50", "140"])
+def test_verdicts_are_whole_in_any_terminal(monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    found = hostile()
+    text = cli_matrix.terminal_text(found, Tally.of(found))
+    assert all(word in text for word in ("incompatible", "compatible", "unproven", "CFG11"))
+    assert ("warnings" in text) == (columns == "140")
+    assert "\x1b[2J" not in text
+
+
+def test_a_store_of_another_version_is_said_and_nothing_is_lost(place):
+    (place / "cache").mkdir()
+    with closing(sqlite3.connect(place / "cache" / "answers.sqlite")) as database:
+        database.execute("pragma user_version = 99")
+    done = command(place, "matrix", "./one", "./two", *INSPECTED)
+    assert (done.returncode, "1 compatible" in done.stdout) == (0, True)
+    assert "made in format 99" in done.stderr
+    assert "next: wirecheck cache --clear" in done.stderr
