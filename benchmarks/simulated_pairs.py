@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from itertools import combinations
 from pathlib import Path
 
 from stopwatch import ROOT
@@ -25,7 +26,6 @@ from wirecheck import zoo
 from wirecheck.gate_shelf import of_side
 from wirecheck.heap import keep_freed
 from wirecheck.loan import Loan
-from wirecheck.matrix import every_pair
 from wirecheck.runner import Check, Request, Silent
 from wirecheck.schema import Level, Policy, ProbeRun, TrainSpec, WireSpec
 from wirecheck.snapshot import Snapshot, parse_ref, take
@@ -56,8 +56,12 @@ def show(what: str, seconds: float, target_s: float = TARGET_S) -> None:
 
 def model_runs(snapshots: dict[str, Snapshot]) -> dict[str, tuple[ProbeRun, ...]]:
     """Every probe of every model, and a line for what one takes."""
+    runs: dict[str, tuple[ProbeRun, ...]] = {}
     begin = time.process_time()
-    runs = {name: Check(REQUEST, one, one, Silent()).model_runs() for name, one in snapshots.items()}
+    for name, one in snapshots.items():
+        check = Check(REQUEST, one, one, Silent())
+        check.model()
+        runs[name] = tuple(check.runs)
     show("a model, all its probes", (time.process_time() - begin) / len(runs))
     return runs
 
@@ -79,7 +83,7 @@ def main() -> int:
         snapshots = read(Path(folder))
         runs = model_runs(snapshots)
         lent = {name: Loan() for name in SEEDS}
-        pairs = every_pair(SEEDS)[:: -1 if asked.order == "backwards" else 1]
+        pairs = list(combinations(SEEDS, 2))[:: -1 if asked.order == "backwards" else 1]
         by_probe: Counter[str] = Counter()
         total = 0.0
         for a, b in pairs:
