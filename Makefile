@@ -13,7 +13,7 @@ RUNS := $(VENV)/.runs
 TESTS := $(VENV)/.tests
 REQUIRED := import sys; sys.exit(sys.version_info < (3, 11) and "wirecheck needs Python 3.11 or newer: PYTHON=python3.12")
 
-.PHONY: demo test lint mutants types check reports demo-models benchmarks wheel clean
+.PHONY: demo test slurm lint mutants types check reports demo-models benchmarks wheel clean
 .DEFAULT_GOAL := demo
 
 demo: $(RUNS)  ## two built-in models through the whole of `pair`; the report is in wirecheck-demo/
@@ -21,6 +21,11 @@ demo: $(RUNS)  ## two built-in models through the whole of `pair`; the report is
 
 test: $(TESTS)  ## the whole test suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+
+slurm:  ## Slurm's daemons for its tests, where this is root on Debian; without them those tests are skipped
+	@PATH="$$PATH:/usr/sbin"; command -v slurmctld >/dev/null || \
+	{ [ "$$(id -u)" = 0 ] && { apt-get update && apt-get install -y --no-install-recommends slurm-wlm munge; } >/dev/null 2>&1; } || \
+	echo "no Slurm here (as root on Debian: apt-get install -y --no-install-recommends slurm-wlm munge): its tests are skipped"
 
 lint: $(TESTS)  ## ruff, and its formatter as a check
 	$(BIN)/ruff check .

@@ -70,6 +70,7 @@ FLOORS = {
             "child_process",
             "fork_pool",
             "heap",
+            "slurm_*",
             "devices",
         ),
         *("demo", "wires", "wires.*", "vram", "vram.*"),
@@ -77,7 +78,7 @@ FLOORS = {
     2: ("loan", "probe", "probes", "probes.*", "verdict", "difference", "difference_changes", "difference_grounds"),
     3: (
         *("runner", "architectures", "architecture_study", "fit", "fit_*", "gate", "gate_shelf", "lock"),
-        *("matrix", "matrix_rule", "matrix_shelf", "matrix_work", "sketch"),
+        *("matrix", "matrix_asked", "matrix_rule", "matrix_shelf", "matrix_work", "sketch"),
     ),
     4: ("cli", "cli_*", "doctor", "doctor_*"),
 }
@@ -90,6 +91,8 @@ SOLE_IMPORTERS = {
     "jinja2": ("views.templates",),
     "typer": ("cli", "cli_*"),
     "rich": ("cli", "cli_*", "views.console"),
+    "submitit": ("slurm_queue", "slurm_task"),
+    "cloudpickle": ("slurm_queue",),
     "matplotlib": (),
     "requests": (),
 }

@@ -179,6 +179,10 @@ def test_slurm_absent_present_and_broken(tmp_path, monkeypatch):
     tool(tmp_path / "bin", "sinfo", "echo slurm 24.05.1")
     tool(tmp_path / "bin", "sbatch", "exit 1")
     assert list(doctor_slurm.slurm()) == [good("slurm", "slurm 24.05.1; not inside a job; not on PATH: srun")]
+    tool(tmp_path / "bin", "sinfo", "echo 'sinfo: fatal: Could not establish a configuration source' >&2; exit 1")
+    assert one(doctor_slurm.slurm(), "slurm").seen.startswith("its commands are here, and no cluster is configured")
+    assert one(doctor_slurm.slurm(), "slurm").sound
+    tool(tmp_path / "bin", "sinfo", "echo slurm 24.05.1")
     for name, value in (("SLURM_JOB_ID", "42"), ("SLURMD_NODENAME", "n1"), ("SLURM_CPUS_ON_NODE", "8")):
         monkeypatch.setenv(name, value)
     (found,) = doctor_slurm.slurm()

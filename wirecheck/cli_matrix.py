@@ -21,16 +21,19 @@ from wirecheck.cache_folder import STORE, cache_home
 from wirecheck.cli_console import stderr_console
 from wirecheck.cli_gate_file import read_file, ref_of
 from wirecheck.cli_matrix_files import MatrixFiles, check_endings, write_pages, write_pair
+from wirecheck.cli_matrix_slurm import attached, begin, on_slurm, slurm_options
 from wirecheck.cli_output import read_record, say
 from wirecheck.cli_request import OPTIONS, request
 from wirecheck.errors import Interrupted, UsageError
 from wirecheck.fork_pool import free_cpus, held_interrupt
 from wirecheck.gate_shelf import Shelf
-from wirecheck.matrix import EveryPair, Local, Survey
+from wirecheck.matrix import EveryPair, Executor, Local, Survey
+from wirecheck.matrix_asked import Asked, Output
 from wirecheck.matrix_records import Matrix, MatrixCell, MatrixModel
 from wirecheck.matrix_tally import BEST, Tally
 from wirecheck.matrix_work import Pair
 from wirecheck.runner import Request
+from wirecheck.slurm_records import SlurmOptions
 from wirecheck.snapshot import Snapshot, parse_ref, take
 from wirecheck.store import OtherFormat, Store
 from wirecheck.views import matrix as view
@@ -49,39 +52,98 @@ _EVERY = 500
 
 def matrix_command(models: Sequence[str], options: Mapping[str, Any]) -> int:
     """0 when every pair is judged, 4 when a model could not be read. Raises WirecheckError's children."""
-    reports: list[Path] = options["report"] or []
-    check_endings(reports)
-    named = _only(_named(models, options), options["only"] or [])
-    if len(named) < 2:  # noqa: PLR2004
-        raise UsageError("a matrix needs two models at least", next_step="name some, or give a list with --from FILE")
-    pairs = EveryPair(list(named), _against(named, options["against"]))
-    console, shelf = stderr_console(), Shelf.of_user(fresh=options["fresh"])
+    run: Path | None = options["attach"]
+    if run is not None:
+        run = run.absolute()
+        output, slurm = _output(options, absolute=True), None
+        asked = attached(run)
+        given = {key: value for key, value in output if value}
+        asked = asked.model_copy(update={"output": asked.output.model_copy(update=given)})
+    else:
+        slurm, asked = slurm_options(options), _asked(models, options)
+        check_endings(asked.paths)
+        run = None if slurm is None else begin(options["run"], asked)
+    check_endings(asked.paths)
+    console, shelf = stderr_console(), Shelf.of_user(fresh=asked.fresh)
     if trouble := shelf.store.trouble():
         console.print(Text(visible(trouble), style="yellow"), soft_wrap=True)
     with Watch(console) as watch:
-        survey = Survey(
-            _request(models, options),
-            {name: partial(_take, text, offline=options["offline"]) for name, text in named.items()},
-            pairs,
-            shelf,
-            watch,
-            Local(options["jobs"] or free_cpus(), int(options["memory_limit"] * 1e9)),
-            model_limit_s=options["model_seconds"],
-            pair_limit_s=options["pair_seconds"],
-        )
-        watch.expect(len(named), len(pairs))
-        is_cut = _finish(survey, watch, options, reports)
+        executor = _executor(asked, run, slurm, watch)
+        survey = _survey(asked, shelf, executor, watch)
+        watch.expect(len(asked.models), len(survey.pairs))
+        is_cut = _finish(survey, watch, asked)
     if is_cut:
         raise Interrupted(None)
     return 4 if any(model.why for model in survey.models.values()) else 0
 
 
-def _finish(survey: Survey, watch: Watch, options: Mapping[str, Any], reports: Sequence[Path]) -> bool:
+def _executor(asked: Asked, run: Path | None, slurm: SlurmOptions | None, watch: Watch) -> Executor:
+    if run is None:
+        return Local(asked.jobs or free_cpus(), asked.memory_bytes)
+    watch.told(f"the run is in {run}; should this end: wirecheck matrix --attach {run}")
+    return on_slurm(run, slurm, asked.memory_bytes, watch.told)
+
+
+def _survey(asked: Asked, shelf: Shelf, executor: Executor, watch: Watch) -> Survey:
+    return Survey(
+        Request(wire=asked.wire, train=asked.train, policy=asked.policy, seed=asked.seed, command=asked.command),
+        {name: partial(_take, text, offline=asked.offline) for name, text in asked.models.items()},
+        EveryPair(list(asked.models), asked.against),
+        shelf,
+        watch,
+        executor,
+        model_limit_s=asked.model_seconds,
+        pair_limit_s=asked.pair_seconds,
+    )
+
+
+def _asked(models: Sequence[str], options: Mapping[str, Any]) -> Asked:
+    """What the command line asks. Raises UsageError."""
+    named = _only(_named(models, options), options["only"] or [])
+    if len(named) < 2:  # noqa: PLR2004
+        raise UsageError("a matrix needs two models at least", next_step="name some, or give a list with --from FILE")
+    request = _request(models, options)
+    return Asked(
+        folder=str(Path.cwd()),
+        models=named,
+        against=_against(named, options["against"]),
+        offline=options["offline"],
+        fresh=options["fresh"],
+        wire=request.wire,
+        train=request.train,
+        policy=request.policy,
+        seed=request.seed,
+        command=request.command,
+        jobs=options["jobs"],
+        model_seconds=options["model_seconds"],
+        pair_seconds=options["pair_seconds"],
+        memory_bytes=int(options["memory_limit"] * 1e9),
+        output=_output(options),
+    )
+
+
+def _output(options: Mapping[str, Any], *, absolute: bool = False) -> Output:
+    """Where the files go; `absolute` where the command goes on in another folder."""
+
+    def placed(path: Path | str) -> str:
+        return str(Path(path).absolute() if absolute and str(path) != "-" else path)
+
+    return Output(
+        json_file=placed(options["json"]) if options["json"] else None,
+        report=tuple(placed(path) for path in options["report"] or []),
+        reports=placed(options["reports"]) if options["reports"] else None,
+        top=options["top"],
+    )
+
+
+def _finish(survey: Survey, watch: Watch, asked: Asked) -> bool:
     """Run it, and write what came of it; whether it was cut off."""
-    tally, is_cut = Tally(len(survey.read), options["top"] or BEST), False
+    output, is_cut = asked.output, False
+    tally = Tally(len(survey.read), output.top or BEST)
     with tempfile.TemporaryDirectory(prefix="wirecheck-") as place:
-        shown = Path(place) / "matrix.json" if options["json"] == "-" else None
-        with MatrixFiles(shown or (Path(options["json"]) if options["json"] else None), reports) as files:
+        shown = Path(place) / "matrix.json" if output.json_file == "-" else None
+        json = Path(output.json_file) if output.json_file and shown is None else shown
+        with MatrixFiles(json, asked.paths) as files:
             try:
                 survey.run()
             except KeyboardInterrupt:
@@ -96,8 +158,8 @@ def _finish(survey: Survey, watch: Watch, options: Mapping[str, Any], reports: S
                     watch.judged(tally.count)
             head = survey.head(count=tally.count)
             files.publish(head)
-        links = {} if is_cut or not options["reports"] else _pair_reports(survey, tally, options["reports"])
-        write_pages(reports, head, tally, links)
+        links = {} if is_cut or not output.reports else _pair_reports(survey, tally, Path(output.reports))
+        write_pages(asked.paths, head, tally, links)
         say(terminal_text(head, tally) if shown is None else shown.read_text(encoding="utf-8"))
     return is_cut
 
@@ -263,6 +325,10 @@ class Watch:
         """So many cells are made."""
         if count > self._run and count % _EVERY == 0:
             self._bar.update(self._pairs, completed=count)
+
+    def told(self, words: str) -> None:
+        """How the run on a cluster stands."""
+        self._console.print(Text(visible(words), style="dim"), soft_wrap=True)
 
     def _line(self, words: str) -> None:
         if not self._console.is_terminal:

@@ -120,6 +120,21 @@ MATRIX: dict[str, tuple[Any, Any]] = SHARED | {
     "pair_seconds": _option(float, "Longest that one pair's probes may take.", 900.0, min=1.0),
     "memory_limit": _option(float, "Gigabytes that one process may take.", 8.0, min=0.5),
     "fresh": _option(bool, "Run everything, whatever an earlier run found.", False, "--fresh"),
+    "executor": _option(str, "Where probes run: local processes, or elements of Slurm's arrays (slurm).", "local"),
+    "run": _option(
+        Path | None, "Folder of the run that every node sees.", metavar="FOLDER", show_default="in wirecheck-runs/"
+    ),
+    "attach": _option(Path | None, "Go on with the run in that folder, whoever began it.", metavar="FOLDER"),
+    "slurm_partition": _option(str | None, "Partition.", metavar="NAME", show_default="the cluster's"),
+    "slurm_minutes": _option(int | None, "Time limit of an element.", min=1, show_default="60"),
+    "slurm_cpus": _option(int | None, "CPUs of an element.", min=1, show_default="1"),
+    "slurm_gpus": _option(int | None, "GPUs of an element.", min=0, show_default="0"),
+    "slurm_memory": _option(str | None, "Memory of an element: 8G.", metavar="SIZE", show_default="the cluster's"),
+    "slurm_array": _option(int | None, "Elements that run at once.", min=1, show_default="100"),
+    "slurm_chunk": _option(
+        int | None, "Pieces of work of an element.", min=1, show_default="so that all run"
+    ),
+    "slurm_option": _option(list[str] | None, "Any other option of sbatch. Repeatable.", metavar="KEY=VALUE"),
     "report": (
         Annotated[
             list[Path] | None,

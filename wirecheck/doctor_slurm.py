@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from wirecheck.machine_records import MachineCheck, bad, good
 
 COMMANDS = ("sbatch", "srun", "sinfo")
+NO_CLUSTER = "Could not establish a configuration source"
+"""What they say where the package is installed and nothing else."""
 LIMIT_S = 20
 
 
@@ -43,6 +45,9 @@ def slurm() -> Iterator[MachineCheck]:
         )
         return
     words = (done.stdout.strip() or done.stderr.strip() or "without a word").splitlines()[0][:200]
+    if done.returncode != 0 and job is None and NO_CLUSTER in done.stderr:
+        yield good("slurm", "; ".join(("its commands are here, and no cluster is configured for them", *parts)))
+        return
     if done.returncode != 0:
         seen = f"`sinfo --version` ends with exit code {done.returncode}: {words}"
         yield bad("slurm", seen, "load the site's Slurm module, or ask its admins")

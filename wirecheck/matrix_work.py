@@ -10,7 +10,7 @@ import hashlib
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 from pydantic import TypeAdapter
@@ -72,9 +72,6 @@ class Work(Protocol):
     def prepare(self) -> None:
         """Called once in the process whose children do the work: imports what they need."""
 
-    def only(self, keys: Sequence[str]) -> Work:
-        """What those keys need, and no more: for a process that does not share this one's memory."""
-
     def __call__(self, key: str) -> str:
         """Do one piece."""
 
@@ -89,10 +86,6 @@ class ModelWork:
     def prepare(self) -> None:
         """Import what the probes need."""
         zoo_warm.warm_up(_types(self.snapshots.values()))
-
-    def only(self, keys: Sequence[str]) -> ModelWork:
-        """What those need, and no more."""
-        return replace(self, snapshots={key: self.snapshots[key] for key in keys})
 
     def __call__(self, key: str) -> str:
         """A ProbedModel, as JSON."""
@@ -125,17 +118,6 @@ class PairWork:
     def prepare(self) -> None:
         """Import what the probes need."""
         zoo_warm.warm_up(_types(self.snapshots.values()))
-
-    def only(self, keys: Sequence[str]) -> PairWork:
-        """What those need, and no more."""
-        tiles = {key: self.tiles[key] for key in keys}
-        names = {name for tile in tiles.values() for pair in tile for name in pair}
-        return replace(
-            self,
-            tiles=tiles,
-            snapshots={name: self.snapshots[name] for name in names},
-            runs={name: self.runs[name] for name in names},
-        )
 
     def __call__(self, key: str) -> str:
         """The tile's pairs as JudgedPairs, as JSON. What is made of one model alone is shared in its tile."""

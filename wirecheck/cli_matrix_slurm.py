@@ -1,0 +1,111 @@
+"""`wirecheck matrix --executor slurm` and `--attach`: the run's folder, the cluster's options, and how it stands."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from wirecheck.cli_output import read_record, to_json, write
+from wirecheck.errors import UsageError
+from wirecheck.fork_pool import Answered, Died
+from wirecheck.matrix_asked import Asked
+from wirecheck.matrix_work import Work
+from wirecheck.slurm_pool import SlurmPool, Standing
+from wirecheck.slurm_records import SlurmOptions
+
+ASKED = "asked.json"
+RUNS = Path("wirecheck-runs")
+SLURM_OPTIONS = {
+    "slurm_partition": "partition",
+    "slurm_minutes": "minutes",
+    "slurm_cpus": "cpus",
+    "slurm_gpus": "gpus",
+    "slurm_memory": "memory",
+    "slurm_array": "array",
+    "slurm_chunk": "chunk",
+}
+"""Option of the command -> field of SlurmOptions."""
+_SHARE = 0.8
+"""Of an element's time that one piece of work may take: else no try could ever end it."""
+_BEYOND = 2**46
+"""Bytes of address space that no GPU's mapping reaches."""
+
+
+@dataclass
+class OnSlurm:
+    """Elements of job arrays."""
+
+    pool: SlurmPool
+    memory_bytes: int
+
+    def run(self, names: Sequence[str], work: Work, *, limit_s: float) -> Iterator[Answered | Died]:
+        """As Executor says it."""
+        most_s = self.pool.options.minutes * 60 * _SHARE
+        memory_bytes = _BEYOND if self.pool.options.gpus else self.memory_bytes
+        return self.pool.run(names, work, limit_s=min(limit_s, most_s), memory_bytes=memory_bytes)
+
+
+def slurm_options(options: Mapping[str, Any]) -> SlurmOptions | None:
+    """What was asked of the cluster; None where local processes were asked for. Raises UsageError."""
+    given = {name: options[name] for name in SLURM_OPTIONS if options[name] is not None}
+    if options["executor"] != "slurm":
+        if options["executor"] != "local":
+            raise UsageError(f"--executor {options['executor']}: there is none", next_step="use local or slurm")
+        if given or options["slurm_option"] or options["run"]:
+            name = next(iter(given), "run" if options["run"] else "slurm_option").replace("_", "-")
+            raise UsageError(f"--{name} is read by the executor slurm", next_step="add --executor slurm")
+        return None
+    extra = {}
+    for text in options["slurm_option"] or []:
+        key, equals, value = text.lstrip("-").partition("=")
+        if not equals or not key:
+            raise UsageError(f"--slurm-option {text}: not KEY=VALUE", next_step="give for instance account=lab")
+        extra[key] = value
+    return SlurmOptions(**{SLURM_OPTIONS[name]: value for name, value in given.items()}, extra=extra)
+
+
+def begin(folder: Path | None, asked: Asked) -> Path:
+    """A folder of its own for the run, with what it is asked. Raises UsageError where another run is in it."""
+    place = folder or RUNS / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    if (place / ASKED).exists():
+        raise UsageError(f"{place}: a run was begun there", next_step=f"wirecheck matrix --attach {place}")
+    write(place / ASKED, to_json(asked))
+    return place
+
+
+def attached(folder: Path) -> Asked:
+    """What the run in a folder was asked, from the folder it was asked in. Raises UsageError."""
+    asked = read_record(folder / ASKED, Asked, "run of a matrix", next_step="name the folder that --run made")
+    try:
+        os.chdir(asked.folder)
+    except OSError as error:
+        raise UsageError(
+            f"{asked.folder}, where the run was begun, cannot be entered: {error.strerror}",
+            next_step="attach on a machine that has that folder",
+        ) from None
+    return asked
+
+
+def in_words(standing: Standing) -> str:
+    """How a run on a cluster is."""
+    waits = f" ({standing.reason})" if standing.reason else ""
+    return f"slurm: {standing.open} open, {standing.running} elements running, {standing.pending} pending{waits}"
+
+
+def on_slurm(folder: Path, options: SlurmOptions | None, memory_bytes: int, told: Callable[[str], None]) -> OnSlurm:
+    """The executor of a run; `options` None: as it was begun. Raises UsageError."""
+    last = ""
+
+    def heard(standing: Standing) -> None:
+        nonlocal last
+        words = in_words(standing)
+        if words != last:
+            last = words
+            told(words)
+
+    return OnSlurm(SlurmPool(folder, options, told=heard), memory_bytes)
