@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from wirecheck.wires.alignment import Handed, Shift, shift_of, sightings
 from wirecheck.wires.calls import Call
-from wirecheck.wires.targets import Asked, read_asked
+from wirecheck.wires.targets import Asked, asked_rows, read_asked
 
 B, S, V = 2, 5, 40
 IGNORED = -100
@@ -98,6 +98,14 @@ def test_a_token_is_also_read_one_position_early():
             assert math.isnan(early)
         else:
             assert early == pytest.approx(-float(logp_BSV[row, s - 1, token]), rel=1e-5)
+
+
+def test_a_row_is_asked_where_any_entry_of_its_gradient_is_not_zero():
+    grad_BSV = torch.zeros(2, 4, 5)
+    grad_BSV[0, 1, 3], grad_BSV[1, 0, 0], grad_BSV[1, 1, 4], grad_BSV[1, 2, 2] = 1e-30, -2.0, torch.nan, -0.0
+    assert asked_rows(grad_BSV).tolist() == [1, 4, 5]
+    assert asked_rows(grad_BSV.bfloat16()).tolist() == [1, 4, 5]
+    assert asked_rows(grad_BSV[:, :0]).tolist() == []
 
 
 def test_logits_without_a_gradient_are_asked_nothing():

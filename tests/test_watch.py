@@ -278,3 +278,26 @@ def test_equal_rows_are_told_by_the_first():
     table = one.model.get_input_embeddings().weight.data
     table[9] = table[3]
     assert handed_ids(one, table[None, [9, 3]]).tolist() == [[3, 3]]
+
+
+@pytest.mark.parametrize("rows", [50, 10_000], ids=["fewer than are read at once", "more"])
+def test_tokens_are_told_as_by_comparing_every_vector_with_every_row(rows):
+    one = tiny_wires.models(rigs.llama(vocabulary=rows))[0]
+    table = one.model.get_input_embeddings().weight.detach()
+    generator = torch.Generator().manual_seed(0)
+    chosen = torch.randint(0, len(table), (12,), generator=generator)
+    near = table[chosen] * (1 + 2e-6 * torch.randn(12, table.shape[1], generator=generator))
+    far = table[chosen] * (1 + 4e-5 * torch.randn(12, table.shape[1], generator=generator))
+    odd = torch.full((3, table.shape[1]), torch.nan)
+    odd[1], odd[2] = torch.inf, 0.0
+    given = torch.cat((near, odd, far, 100 * torch.randn(5, table.shape[1], generator=generator)))
+    equal = given[:, None].isclose(table[None], rtol=1e-5).all(dim=-1)
+    expected = torch.where(equal.any(dim=1), equal.int().argmax(dim=1), -1)
+    assert handed_ids(one, given[None])[0].tolist() == expected.tolist()
+    assert expected[:12].tolist() == chosen.tolist()
+
+
+def test_vectors_of_which_no_number_is_told_are_no_tokens():
+    one = tiny()[1][0]
+    width = one.model.get_input_embeddings().weight.shape[1]
+    assert handed_ids(one, torch.full((2, 3, width), torch.nan)).tolist() == [[-1] * 3] * 2

@@ -11,8 +11,9 @@ from wirecheck.cli_console import stderr_console
 from wirecheck.cli_output import exit_code, face, publish, to_json, write
 from wirecheck.cli_request import OPTIONS, request
 from wirecheck.errors import Interrupted, OutputNotWritten
+from wirecheck.heap import keep_freed
 from wirecheck.runner import Check
-from wirecheck.schema import PairResult
+from wirecheck.schema import Level, PairResult
 from wirecheck.views.console import LiveProgress
 
 
@@ -51,6 +52,8 @@ def demo_command(out: Path) -> int:
 def _run(models: Sequence[str], wanted: Any, json: str | None, reports: Sequence[Path], *, offline: bool) -> int:
     from wirecheck.snapshot import parse_ref, take
 
+    if wanted.policy.depth.rank <= Level.SIMULATED.rank:  # twins alone are run, and nothing as large as real weights
+        keep_freed()
     with LiveProgress(stderr_console()) as progress:
         try:
             snapshots = []

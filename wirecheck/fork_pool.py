@@ -21,6 +21,7 @@ from typing import NoReturn
 
 from wirecheck.child_process import let_go, quiet_fork
 from wirecheck.errors import CannotRun
+from wirecheck.heap import keep_freed
 
 MEMORY_BYTES = 8 * 2**30
 """Address space a child may take beside the parent's; enforced where the platform counts it (Linux)."""
@@ -197,3 +198,4 @@ def _settle(writer: int, limits: _Limits) -> None:
         import torch
 
         torch.set_num_threads(1)  # the threads of OpenMP's pool are not there after a fork
+        keep_freed()

@@ -11,16 +11,17 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from pydantic import TypeAdapter
 
 from wirecheck import zoo_warm
 from wirecheck.gate_records import OUTCOMES
 from wirecheck.gate_shelf import is_final, of_side
+from wirecheck.loan import Loan
 from wirecheck.matrix_records import MatrixCause, MatrixCell
 from wirecheck.runner import Check, Request, Silent
-from wirecheck.schema import Level, MemoryEstimate, PairResult, ProbeRun, Record, Severity, Subject
+from wirecheck.schema import MemoryEstimate, PairResult, ProbeRun, Record, Severity, Subject
 from wirecheck.sketch import Sketch, sketch, vocabulary_of
 from wirecheck.snapshot import JsonUnreadable, Snapshot
 from wirecheck.vocabulary import fingerprints
@@ -119,12 +120,10 @@ class PairWork:
         zoo_warm.warm_up(_types(self.snapshots.values()))
 
     def __call__(self, key: str) -> str:
-        """The tile's pairs as JudgedPairs, as JSON. Those that only read share the tokenizers of their tile."""
+        """The tile's pairs as JudgedPairs, as JSON. What is made of one model alone is shared in its tile."""
         names = dict.fromkeys(name for pair in self.tiles[key] for name in pair)
         runs = {name: RUNS.validate_json(self.runs[name]) for name in names}
-        lent: dict[str, Any] = {}
-        if self.request.policy.depth.rank <= Level.INSPECTED.rank:
-            lent = {name: one for name in names if (one := _tokenizer(self.snapshots[name], self.request)) is not None}
+        lent = {name: Loan() for name in names}
         return JUDGED.dump_json(tuple(self._judged(pair, runs, lent) for pair in self.tiles[key])).decode()
 
     def result(self, pair: Pair, own: PairRuns) -> PairResult:
@@ -134,13 +133,13 @@ class PairWork:
         check.memory = own.memory
         return check.result("finished")
 
-    def _judged(self, pair: Pair, runs: Mapping[str, tuple[ProbeRun, ...]], lent: Mapping[str, Any]) -> JudgedPair:
+    def _judged(self, pair: Pair, runs: Mapping[str, tuple[ProbeRun, ...]], lent: Mapping[str, Loan]) -> JudgedPair:
         begin = time.perf_counter()
         result = self._check(pair, runs, lent).run()
         own = PairRuns(runs=tuple(run for run in result.runs if run.subject == "pair"), memory=result.memory)
         return JudgedPair(cell=cell_of(pair, result, time.perf_counter() - begin), own=own)
 
-    def _check(self, pair: Pair, runs: Mapping[str, tuple[ProbeRun, ...]], lent: Mapping[str, Any]) -> Check:
+    def _check(self, pair: Pair, runs: Mapping[str, tuple[ProbeRun, ...]], lent: Mapping[str, Loan]) -> Check:
         a, b = pair
         sides: dict[Subject, str] = {"a": a, "b": b}
         return Check(
@@ -160,16 +159,6 @@ def _types(snapshots: Iterable[Snapshot]) -> Iterator[str]:
             kind = snapshot.read_json("config.json").get("model_type")
             if isinstance(kind, str):
                 yield kind
-
-
-def _tokenizer(snapshot: Snapshot, request: Request) -> Any:
-    """The model's tokenizer; None where it does not load, so that the probe itself says why."""
-    from wirecheck import zoo
-
-    try:
-        return zoo.load_tokenizer(snapshot, trust_remote_code=request.policy.trust_remote_code)
-    except Exception:  # noqa: BLE001 - the probe that needs it tries again, and its crash or reason is kept
-        return None
 
 
 def cell_of(pair: Pair, result: PairResult, seconds: float) -> MatrixCell:

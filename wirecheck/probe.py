@@ -11,9 +11,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from wirecheck.codes import CODES
+from wirecheck.loan import Loan
 from wirecheck.schema import (
     Evidence,
     Fact,
@@ -29,6 +30,7 @@ from wirecheck.schema import (
     strongest,
 )
 from wirecheck.snapshot import Snapshot
+from wirecheck.vocabulary import normalise
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from wirecheck.zoo_twin import Twin
 
 Yielded = Finding | Fact | MemoryEstimate
+T = TypeVar("T")
 
 
 def _always(_wire: WireSpec, _policy: Policy) -> bool:
@@ -117,6 +120,8 @@ class ModelBench(_Bench):
     snapshot: Snapshot
     facts: tuple[Fact, ...] = field(default=())
     """What earlier probes of this model established; the runner keeps it up to date."""
+    loan: Loan | None = None
+    """What other pairs of this model were lent in this process; None where nothing is kept."""
 
     @property
     def subject(self) -> Subject:
@@ -133,23 +138,38 @@ class ModelBench(_Bench):
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer as `AutoTokenizer` makes it from the snapshot's files (loads torch)."""
-        from wirecheck import zoo
+        return self._read("tokenizer", self._loaded_tokenizer)
 
-        return zoo.load_tokenizer(self.snapshot, trust_remote_code=self.policy.trust_remote_code)
+    @cached_property
+    def vocabulary(self) -> dict[str, int]:
+        """The tokenizer's own `get_vocab()`, asked once: it is made anew at each call. Only to be read."""
+        return self._read("vocabulary", self.tokenizer.get_vocab)
+
+    @cached_property
+    def spelt(self) -> dict[bytes, int]:
+        """The vocabulary by the bytes that each token stands for (`vocabulary.normalise`). Only to be read."""
+        return self._read("spelt", lambda: normalise(self.vocabulary))
 
     @cached_property
     def skeleton(self) -> PreTrainedModel:
         """The real class at full shape on the meta device: names and shapes, no data."""
-        from wirecheck import zoo
-
-        return zoo.skeleton(self.config)
+        return self._read("skeleton", self._built_skeleton)
 
     @cached_property
     def twin(self) -> Twin:
         """The same class, tiny, random, seeded, float32, frozen, in eval mode."""
         from wirecheck import zoo_twin
 
-        return zoo_twin.twin(self.config, seed=self.seed)
+        def made() -> Twin:
+            return zoo_twin.twin(self.config, seed=self.seed)
+
+        return made() if self.loan is None else self.loan.copy(("twin", self.seed), made, of=lambda twin: twin.model)
+
+    def cast(self, make: Callable[[], PreTrainedModel]) -> PreTrainedModel:
+        """What `make` gives, which is the untouched twin in the run's dtype."""
+        if self.loan is None:
+            return make()
+        return self.loan.copy(("twin", self.seed, self.train.dtype), make, of=lambda model: model)
 
     @cached_property
     def weights(self) -> PreTrainedModel:
@@ -165,6 +185,19 @@ class ModelBench(_Bench):
             trust_remote_code=self.policy.trust_remote_code,
             device=devices.choose(self.policy),
         )
+
+    def _read(self, what: str, make: Callable[[], T]) -> T:
+        return make() if self.loan is None else self.loan.read(what, make)
+
+    def _loaded_tokenizer(self) -> PreTrainedTokenizerBase:
+        from wirecheck import zoo
+
+        return zoo.load_tokenizer(self.snapshot, trust_remote_code=self.policy.trust_remote_code)
+
+    def _built_skeleton(self) -> PreTrainedModel:
+        from wirecheck import zoo
+
+        return zoo.skeleton(self.config)
 
 
 @dataclass

@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 
 from wirecheck.errors import CannotRun, Interrupted
 from wirecheck.isolation import ChildFailed, isolated
+from wirecheck.loan import Loan
 from wirecheck.probe import ModelBench, PairBench, Probe, Yielded
 from wirecheck.probes import MODEL_PROBES, PAIR_PROBES, SINGLE_PROBES
 from wirecheck.schema import (
@@ -172,7 +173,7 @@ class _OnOwnWire:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """For another interpreter: without the models, which are made again there."""
-        bare = replace(self.bench, a=replace(self.bench.a), b=replace(self.bench.b))
+        bare = replace(self.bench, a=replace(self.bench.a, loan=None), b=replace(self.bench.b, loan=None))
         return _OnOwnWire, (self.probe, bare)
 
 
@@ -194,8 +195,8 @@ class Check:
     progress: Progress
     known: Mapping[Subject, Sequence[ProbeRun]] = field(default_factory=dict)
     """Runs of a model that are there already, from a check of the same bytes that asked the same."""
-    lent: Mapping[Subject, Any] = field(default_factory=dict)
-    """Tokenizers that are loaded already, for probes that only read them."""
+    lent: Mapping[Subject, Loan] = field(default_factory=dict)
+    """What was made of a model for its other pairs, from checks in this process that asked the same."""
     runs: list[ProbeRun] = field(default_factory=list)
     memory: MemoryEstimate | None = None
 
@@ -259,9 +260,8 @@ class Check:
             seed=request.seed,
             side=side,
             snapshot=snapshot,
+            loan=self.lent.get(side),
         )
-        if side in self.lent:
-            vars(bench)["tokenizer"] = self.lent[side]
         if side in self.known:
             self.runs += self.known[side]
             bench.facts = self._facts()

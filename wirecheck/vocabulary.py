@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -31,12 +32,19 @@ class Overlap:
     """Shared tokens with one id in both."""
 
 
-def overlap(a: Mapping[str, int], b: Mapping[str, int]) -> Overlap:
-    """The overlap of two vocabularies as `get_vocab()` gives them; rows without a token are in neither."""
-    texts_a, texts_b = normalise(a), normalise(b)
-    shared = texts_a.keys() & texts_b.keys()
-    same_id = sum(texts_a[text] == texts_b[text] for text in shared)
-    return Overlap(size_a=len(a), size_b=len(b), shared=len(shared), same_id=same_id)
+def overlap(
+    a: Mapping[str, int],
+    b: Mapping[str, int],
+    *,
+    spelt: tuple[Mapping[bytes, int], Mapping[bytes, int]] | None = None,
+) -> Overlap:
+    """The overlap of two vocabularies as `get_vocab()` gives them; rows without a token are in neither.
+
+    `spelt`: both as `normalise` has them, where they are known.
+    """
+    texts_a, texts_b = spelt or (normalise(a), normalise(b))
+    shared = len(texts_a.keys() & texts_b.keys())
+    return Overlap(size_a=len(a), size_b=len(b), shared=shared, same_id=len(texts_a.items() & texts_b.items()))
 
 
 def fingerprints(vocabulary: Mapping[str, int]) -> NDArray[np.uint64]:
@@ -63,7 +71,7 @@ def normalise(vocabulary: Mapping[str, int]) -> dict[bytes, int]:
     marked = sum(token.startswith(_SPACE_MARK) for token in vocabulary)
     as_bytes = _from_byte_level if byte_level > marked else _from_marks
     texts: dict[bytes, int] = {}
-    for token, number in sorted(vocabulary.items(), key=lambda item: -item[1]):
+    for token, number in sorted(vocabulary.items(), key=itemgetter(1), reverse=True):
         texts[as_bytes(token)] = number
     return texts
 

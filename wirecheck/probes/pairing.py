@@ -68,8 +68,8 @@ def _hidden(bench: PairBench) -> Iterator[Yielded]:
 
 
 def _vocabularies(bench: PairBench) -> Iterator[Yielded]:
-    vocabulary_a, vocabulary_b = bench.a.tokenizer.get_vocab(), bench.b.tokenizer.get_vocab()
-    found = overlap(vocabulary_a, vocabulary_b)
+    vocabulary_a, vocabulary_b = bench.a.vocabulary, bench.b.vocabulary
+    found = overlap(vocabulary_a, vocabulary_b, spelt=(bench.a.spelt, bench.b.spelt))
     seen = [
         Evidence(level=Level.INSPECTED, source=f"get_vocab() of {side}'s tokenizer", observed=size)
         for side, size in (("a", found.size_a), ("b", found.size_b))

@@ -281,7 +281,8 @@ def _check(bench: PairBench, ground: Ground) -> Iterator[Yielded]:
     models = wiring.wired(bench, ground)
     is_cast = ground.level is Level.SIMULATED and bench.train.dtype != "float32"
     try:
-        casts = wiring.in_dtype(models, bench.train.dtype) if is_cast else None  # before a factory adds to the models
+        # before a factory adds to the models
+        casts = wiring.in_dtype(models, bench.train.dtype, (bench.a, bench.b)) if is_cast else None
         with wiring.lent(models):
             untold = yield from _made_and_checked(bench, models, ground)
         if casts is not None:

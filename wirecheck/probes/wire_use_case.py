@@ -105,7 +105,7 @@ class Case:
         """Ids that end a text or a turn of one model, wherever they are named."""
         one: ModelBench = self.bench.a if side == "a" else self.bench.b
         turn_end = self.bench.value(side, "turn_end")
-        known: dict[str, int] = one.tokenizer.get_vocab() if isinstance(turn_end, str) else {}
+        known: dict[str, int] = one.vocabulary if isinstance(turn_end, str) else {}
         model = next(wired for wired in self.steady.models if wired.side == side).model
         used = (getattr(held, "eos_token_id", None) for held in (model.generation_config, model.config))
         named = frozenset(known[token] for token in (str(turn_end),) if token in known)

@@ -151,7 +151,7 @@ def source(case: Case) -> Iterator[Yielded]:
     case.must_repeat("whether the source reaches the models")
     answer = case.samples.answers[0]
     batch = Batch(TWO_SOURCES, (answer, answer))
-    found = reached(case.steady, batch, case.steady.forward(batch))
+    found = reached(case.steady, batch)
     if not found:
         raise CannotRun("whether the source reaches the models: their rows cannot be told apart")
     read = _reads_source(case, found)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from wirecheck.errors import CannotRun
@@ -114,12 +115,17 @@ def lent(models: tuple[WiredModel, WiredModel]) -> Iterator[None]:
                     one.model.gradient_checkpointing_disable()  # type: ignore[no-untyped-call]
 
 
-def in_dtype(models: tuple[WiredModel, WiredModel], dtype: str) -> tuple[WiredModel, WiredModel]:
+def in_dtype(
+    models: tuple[WiredModel, WiredModel], dtype: str, benches: tuple[ModelBench, ModelBench] | None = None
+) -> tuple[WiredModel, WiredModel]:
     """Copies of the models as `from_pretrained(dtype=…)` makes them, with the same weights: for twins only.
 
     The class is built anew in that dtype, so that what it keeps in float32 (tables of angles, a router) stays so.
+    `benches`: those whose twins the models are, as yet untouched, and `dtype` the run's: they may have such copies.
     """
-    a, b = (replace(one, model=_copy(one.model, dtype)) for one in models)
+    makes = [partial(_copy, one.model, dtype) for one in models]
+    made = [make() for make in makes] if benches is None else [b.cast(m) for b, m in zip(benches, makes, strict=True)]
+    a, b = (replace(one, model=model) for one, model in zip(models, made, strict=True))
     return a, b
 
 

@@ -86,7 +86,10 @@ def need_of(traced: Traced, gpu: Gpu) -> Need:
 
     beside, bounds = overheads(gpu), bounds_of(traced.peak.bytes, gpu)
     reserved = traced.reserved_bytes + beside.workspace_bytes
-    ran_out = bounds.most > gpu.usable_bytes or replay(traced.ledger.events, capacity_bytes=bounds.room).ran_out
+    ran_out = bounds.most > gpu.usable_bytes or (
+        traced.reserved_bytes > bounds.room  # else nothing is ever refused, and the replay is the one just made
+        and replay(traced.ledger.events, capacity_bytes=bounds.room).ran_out
+    )
     return Need(bounds.allocated, reserved, reserved + beside.context_bytes, bounds.least, bounds.most, ran_out)
 
 

@@ -9,16 +9,17 @@ on parts of the sequence, is watched there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import BackwardCFunction
 
 from wirecheck.wires.contract import SideName, WiredModel
-from wirecheck.wires.targets import Asked, read_asked
+from wirecheck.wires.targets import Asked, asked_rows, read_asked
 
 BSD = 3
 """Dimensions of what goes through a model: rows, positions, width."""
@@ -42,8 +43,12 @@ class Call:
     """int64: for each row of the logits, flattened, its place b S + s in the embeddings; -1 where unknown."""
     grad_BSV: Tensor | None = None
     """d loss / d logits, once the step has been differentiated; None where none came, or logits are not kept."""
+    rows_N: Tensor | None = None
+    """int64: the rows of the logits, flattened, where that gradient is not zero; None as it is."""
     asked: dict[str, Asked] = field(default_factory=dict)
     """By term of the loss: what it asks of these logits. `""`: all terms together, of a wire with its own backward."""
+    is_again: bool = False
+    """Whether it was made in a backward pass, where a checkpoint runs its part again."""
 
 
 @dataclass(eq=False)
@@ -65,14 +70,25 @@ class Notes:
         self.calls.append(call)
         if torch._C._current_graph_task_id() != -1:  # -1 outside of a backward pass
             self.again.append(call)
+            call.is_again = True
         if call.with_grad and self.hooked:
             self._listen(call, logits)
         elif call.with_grad:
             self.alive.append((call, logits))
 
     def differentiate(self, losses: Mapping[str, Tensor]) -> None:
-        """Each term by itself, back to the logits only: the models are not gone through. Then hooks take over."""
+        """What each term asks, before all are differentiated together.
+
+        Where no logits are reached by two terms, what will come back to them is one term's, and is noted then. Else
+        each term by itself, back to the logits only: the models are not gone through; and then hooks take over.
+        """
         alive, self.alive, self.hooked = self.alive, [], True
+        owners = _owners(losses, [logits for _, logits in alive])
+        if owners is not None:
+            for (call, logits), term in zip(alive, owners, strict=True):
+                if term is not None:
+                    self._listen(call, logits, term)
+            return
         try:
             for name, loss in losses.items():
                 for call, logits in alive:
@@ -84,20 +100,23 @@ class Notes:
                 raise
             for call, logits in alive:  # a loss under a reentrant checkpoint is differentiated as a whole or not at all
                 call.asked.clear()
-                call.grad_BSV = None
+                call.grad_BSV = call.rows_N = None
                 self._listen(call, logits)
 
     def keep(self, call: Call, term: str, grad: Tensor) -> None:
         """What a gradient that came back to those logits asks for."""
         grad_BSV = grad.detach().view_as(call.logits_BSV)
-        more = read_asked(call.logits_BSV, grad_BSV, call.at_K, call.embeds_BSD.shape[1])
+        rows_N = asked_rows(grad_BSV)
+        more = read_asked(call.logits_BSV, grad_BSV, call.at_K, call.embeds_BSD.shape[1], rows_N)
         call.asked[term] = call.asked[term].and_also(more) if term in call.asked else more
         if self.keep_logits:
+            is_first = call.grad_BSV is None
             call.grad_BSV = grad_BSV.clone() if call.grad_BSV is None else call.grad_BSV + grad_BSV
+            call.rows_N = rows_N if is_first else asked_rows(call.grad_BSV)
 
-    def _listen(self, call: Call, logits: Tensor) -> None:
+    def _listen(self, call: Call, logits: Tensor, term: str = "") -> None:
         listen: Any = logits.register_hook  # not typed in torch
-        listen(lambda grad: self.keep(call, "", grad))
+        listen(lambda grad: self.keep(call, term, grad))
 
     def drop(self) -> None:
         """Let go of what was only needed to differentiate."""
@@ -108,6 +127,37 @@ class Notes:
         if not self.keep_logits:
             for call in self.calls:
                 call.logits_BSV = call.logits_BSV[:, :0].clone()
+
+
+def _owners(losses: Mapping[str, Tensor], logits: Sequence[Tensor]) -> list[str | None] | None:
+    """Of each logits the one term that is differentiated through them, None where none is.
+
+    None of all where two terms share some, or a node of the graph is not torch's own: what such a one gives back may
+    depend on how often it is asked, as under a reentrant checkpoint.
+    """
+    owners: list[str | None] = [None] * len(logits)
+    for term, loss in losses.items():
+        nodes = graph_of([loss])
+        if any(isinstance(node, BackwardCFunction) for node in nodes):
+            return None
+        for n, one in enumerate(logits):
+            if one.grad_fn is None or (one.grad_fn in nodes and owners[n] is not None):
+                return None
+            if one.grad_fn in nodes:
+                owners[n] = term
+    return owners
+
+
+def graph_of(losses: Iterable[Tensor]) -> set[Any]:
+    """Every node that those losses are differentiated through, leaves' own among them."""
+    seen: set[Any] = set()
+    nodes: list[Any] = [loss.grad_fn for loss in losses]
+    while nodes:
+        node = nodes.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            nodes.extend(parent for parent, _ in node.next_functions)
+    return seen
 
 
 @contextmanager

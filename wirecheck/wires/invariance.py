@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 from wirecheck.wires.alignment import answering
-from wirecheck.wires.contract import Batch, SideName, WiredModel
+from wirecheck.wires.contract import Batch, HasBackward, SideName, WiredModel
 from wirecheck.wires.failure import StepFailed
 from wirecheck.wires.samples import TWO_SOURCES
-from wirecheck.wires.steady import Forward, Said, SteadyWire, real_positions, rounding, said
+from wirecheck.wires.steady import Forward, Said, SteadyWire, forward_of, real_positions, rounding, said
 from wirecheck.wires.watch import Call, handed_ids
 
 SHARE = 1e-3
@@ -207,7 +207,7 @@ class Reached:
 
 
 def reached(
-    steady: SteadyWire, batch: Batch, forward: Forward, known: Sequence[Reached] = ()
+    steady: SteadyWire, batch: Batch, forward: Forward | None = None, known: Sequence[Reached] = ()
 ) -> tuple[Reached, ...] | None:
     """Of each model that is asked something in the loss of two rows, equal but for the source; `forward` is theirs.
 
@@ -215,7 +215,12 @@ def reached(
     rows cannot be told apart. Raises StepFailed.
     """
     only_soft = {one.side for one in known if one.only_soft}
-    seen = None if known else steady.observe(batch)
+    if forward is None and isinstance(steady.wire, HasBackward):  # whose schedule may run other forwards
+        forward = steady.forward(batch)
+    seen = None if known and forward else steady.observe(batch)
+    if forward is None:
+        assert seen is not None, "neither a forward nor a step"
+        forward = forward_of(seen)
     sides = answering(seen) if seen else {one.side for one in known}
     found: list[Reached] = []
     for one in steady.models:

@@ -80,11 +80,13 @@ def overfit(steady: SteadyWire, batch: Batch, kind: Literal["adamw", "sgd"]) -> 
         for group in update.param_groups:
             group["lr"] = rate
         update.step()
-        now = _differentiate(steady, batch, trained)
+        # Of a sound wire the loss has fallen by then: that step is watched at once, and not run for its loss first.
+        seen = steady.observe(batch) if steps == LEAST_STEPS else None
+        now = seen.loss if seen else _differentiate(steady, batch, trained)
         if not math.isfinite(now):
             break
         if steps >= LEAST_STEPS and _fall(first.loss, now) >= FALL:
-            learned = _learned(first, steady.observe(batch), steps, rate)
+            learned = _learned(first, seen or steady.observe(batch), steps, rate)
             if learned.has_learned:
                 return learned
     return _learned(first, steady.observe(batch), steps, rate)

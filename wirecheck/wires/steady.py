@@ -15,6 +15,7 @@ from torch import Tensor
 from wirecheck import zoo
 from wirecheck.wires.contract import Batch, SideName, Wire, WiredModel
 from wirecheck.wires.failure import part
+from wirecheck.wires.targets import asked_rows
 from wirecheck.wires.watch import Call, Observation, observe, seeded, terms, watching
 
 REORDERED = 256
@@ -43,6 +44,12 @@ class Forward:
     def of(self, side: SideName) -> tuple[Call, ...]:
         """The forwards of one model that a gradient could come back through."""
         return tuple(call for call in self.calls if call.side == side and call.with_grad and call.logits_BSV.numel())
+
+
+def forward_of(seen: Observation) -> Forward:
+    """The forward of a step that was differentiated as it is: what of it came before the backward pass."""
+    losses = {name: float(term) for name, term in seen.losses.items()}
+    return Forward(losses, tuple(call for call in seen.calls if not call.is_again))
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +110,7 @@ def said(calls: Sequence[Call], row: int, num_rows: int) -> Said | None:
         if call.grad_BSV is None:
             continue
         logits_KV, grad_KV = call.logits_BSV.flatten(0, 1), call.grad_BSV.flatten(0, 1)
-        asked_N = (grad_KV != 0).any(dim=-1).nonzero()[:, 0]
+        asked_N = asked_rows(call.grad_BSV) if call.rows_N is None else call.rows_N
         B, S, _ = call.embeds_BSD.shape
         at_N = call.at_K[asked_N.cpu()]
         if num_rows != B or bool((at_N < 0).any()):

@@ -54,10 +54,25 @@ class Asked:
 
 
 @torch.no_grad()
-def read_asked(logits_BSV: Tensor, grad_BSV: Tensor, at_K: Tensor, num_positions: int) -> Asked:
-    """What a gradient with respect to these logits asks for; rows without a gradient are asked nothing."""
+def asked_rows(grad_BSV: Tensor) -> Tensor:
+    """rows_N int64: the rows of logits, flattened, with a gradient that is not zero, a NaN among them.
+
+    By the extremes of each row: two reads of the tensor, and no other of its size.
+    """
+    grad_KV = grad_BSV.flatten(0, 1)
+    return ((grad_KV.amax(dim=-1) != 0) | (grad_KV.amin(dim=-1) != 0)).nonzero()[:, 0]
+
+
+@torch.no_grad()
+def read_asked(
+    logits_BSV: Tensor, grad_BSV: Tensor, at_K: Tensor, num_positions: int, rows_N: Tensor | None = None
+) -> Asked:
+    """What a gradient with respect to these logits asks for; rows without a gradient are asked nothing.
+
+    `rows_N`: those with one, where they are known (`asked_rows`).
+    """
     logits_KV, grad_KV = logits_BSV.flatten(0, 1), grad_BSV.flatten(0, 1)
-    rows_N = (grad_KV != 0).any(dim=-1).nonzero()[:, 0]
+    rows_N = asked_rows(grad_BSV) if rows_N is None else rows_N
     before_K = _row_before(at_K, num_positions).to(rows_N.device)
     found = [
         _read_rows(logits_KV, grad_KV, rows_N[start : start + ROWS_AT_ONCE], before_K)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wirecheck.wires.calls import Call, Notes, hooked
+from wirecheck.wires.calls import Call, Notes, graph_of, hooked
 from wirecheck.wires.contract import Batch, HasBackward, SideName, Wire, WiredModel
 from wirecheck.wires.failure import StepFailed, part
 
@@ -131,19 +131,8 @@ def watching(models: tuple[WiredModel, WiredModel], *, keep_logits: bool = True)
 
 def _leaves(losses: Mapping[str, Tensor]) -> dict[int, Tensor]:
     """Every tensor that the losses are differentiated with respect to, by its identity."""
-    found: dict[int, Tensor] = {}
-    seen: set[Any] = set()
-    nodes = [loss.grad_fn for loss in losses.values()]
-    while nodes:
-        node: Any = nodes.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        leaf = getattr(node, "variable", None)
-        if isinstance(leaf, Tensor):
-            found[id(leaf)] = leaf
-        nodes.extend(parent for parent, _ in node.next_functions)
-    return found
+    leaves = (getattr(node, "variable", None) for node in graph_of(losses.values()))
+    return {id(leaf): leaf for leaf in leaves if isinstance(leaf, Tensor)}
 
 
 def _strays(
@@ -181,20 +170,35 @@ def handed_ids(one: WiredModel, embeds_BSD: Tensor) -> Tensor:
     ruler_D = torch.linspace(0, 40, x_ND.shape[1], device=x_ND.device).cos()
     key_N, slack_N = x_ND.float() @ ruler_D, 2 * SAME * (x_ND.float().abs() @ ruler_D.abs())
     found_N = torch.full((len(x_ND),), num_rows, dtype=torch.long, device=x_ND.device)
+    is_told_N = key_N.isfinite() & slack_N.isfinite()
+    sorted_N = key_N[is_told_N].sort().values
+    if not len(sorted_N):
+        return (found_N - num_rows - 1).view(embeds_BSD.shape[:2])
+    reach = (
+        1.001 * slack_N[is_told_N].max() + ROUNDING * sorted_N.abs().max()
+    )  # no row that is near to one is passed over
     with torch.no_grad():
         for start in range(0, num_rows, ROWS_AT_ONCE):
             rows_RD = embedding(torch.arange(start, min(start + ROWS_AT_ONCE, num_rows), device=x_ND.device))
             rows_RD = rows_RD.to(x_ND.dtype)
-            near_NR = (key_N[:, None] - rows_RD.float() @ ruler_D).abs() <= slack_N[:, None]
+            key_R = rows_RD.float() @ ruler_D
+            first_R, end_R = (
+                torch.searchsorted(sorted_N, key_R + by, right=right) for by, right in ((-reach, False), (reach, True))
+            )
+            some_R = (first_R < end_R).nonzero()[:, 0]  # few: those near to some vector
+            near_NR = (key_N[:, None] - key_R[some_R]).abs() <= slack_N[:, None]
             near_NR &= (found_N == num_rows)[:, None]
             for n_P, r_P in zip(*(each.split(PAIRS_AT_ONCE) for each in near_NR.nonzero(as_tuple=True)), strict=True):
-                same_P = x_ND[n_P].isclose(rows_RD[r_P], rtol=SAME).all(dim=1)
-                found_N.scatter_reduce_(0, n_P[same_P], start + r_P[same_P], "amin")
+                row_P = some_R[r_P]
+                same_P = x_ND[n_P].isclose(rows_RD[row_P], rtol=SAME).all(dim=1)
+                found_N.scatter_reduce_(0, n_P[same_P], start + row_P[same_P], "amin")
     return found_N.masked_fill(found_N == num_rows, -1).view(embeds_BSD.shape[:2])
 
 
 SAME = 1e-5
 """Relative difference of two float32 vectors that are one; narrower types tell no less than they can hold."""
+ROUNDING = 1e-6
+"""Of a projection, in float32, at the size of the largest: some steps."""
 ROWS_AT_ONCE = 4096
 """Rows of the table projected at once: a 262,144-row table is never copied whole."""
 PAIRS_AT_ONCE = 4096
