@@ -107,8 +107,7 @@ class SlurmPool:
         """What `work(name)` returns on some node, or how it ended, once for each name, in the order they come.
 
         A name stands for all that its answer depends on: what is in the folder for it is taken. `work` is pickled;
-        `imports` are modules that it needs, imported once for each element; its `prepare`, where it has one, is called
-        there, too. An item that dies by itself is told as by
+        `imports` are modules that each element imports once; `work.prepare`, where there is one, is called there. An item that dies by itself is told as by
         `in_forks`, one whose element ended without answering it after the further tries of the options.
 
         Ctrl-C passes, and the jobs go on: `cancel` ends them. Raises UsageError where Slurm, submitit or what is asked
@@ -153,8 +152,8 @@ class SlurmPool:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                message = f"{self.folder}: another process collects this run"
-                raise UsageError(message, next_step="wait for it, or end it") from error
+                told = f"{self.folder}: another process collects this run"
+                raise UsageError(told, next_step="wait for it, or end it") from error
             except OSError as error:
                 if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):  # a file system without locks
                     raise _unwritten(path, error) from error
@@ -175,9 +174,7 @@ class _Collector:
     """One call of `run`: what is still open, which elements may answer it, and what is to be submitted again."""
 
     def __init__(self, pool: SlurmPool, names: Sequence[str]) -> None:
-        self.pool = pool
-        self.options = pool.options
-        self.queue = pool.queue
+        self.pool, self.options, self.queue = pool, pool.options, pool.queue
         self.open = dict.fromkeys(names)
         """In their order; what is told leaves."""
         self.results = ResultFolder(pool.folder / "results")
@@ -253,8 +250,8 @@ class _Collector:
 
     def _tell(self, reason: str = "") -> None:
         told = [self.states[name] for name in self.alive if name in self.states]
-        pending = [state for state in told if state.name == "PENDING"]
-        reasons = [state.reason for state in pending if state.reason not in ("", "None")]
+        pending = [one for one in told if one.name == "PENDING"]
+        reasons = [one.reason for one in pending if one.reason not in ("", "None")]
         self.pool.told(
             Standing(
                 open=len(self.open),
@@ -277,8 +274,7 @@ class _Collector:
                     self.alive[element] = chunk
                     self.since[element] = time.monotonic()
                     covered |= wanted
-        for name in covered:
-            self.tried[name] = 1
+        self.tried |= dict.fromkeys(covered, 1)
         self._submit([name for name in self.open if name not in covered], 0)
         self._tell()
 
