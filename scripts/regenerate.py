@@ -144,7 +144,10 @@ def fresh_reports(folder: Path) -> dict[str, dict[str, Any]]:
             subprocess.run([sys.executable, unpack, model, folder / model], check=True, capture_output=True)
         made[name] = run_report("pair", name, models, folder)
         made[f"{name}{FIT}"] = run_report("fit", f"{name}{FIT}", models, folder)
-    every = sorted(model for models in SEED_PAIRS.values() for model in models)
+    every = sorted(path.name for path in (SHARED / "assets" / "snapshots").iterdir() if path.is_dir())
+    for model in every:
+        if not (folder / model).exists():
+            subprocess.run([sys.executable, unpack, model, folder / model], check=True, capture_output=True)
     made[MATRIX] = run_report("matrix", MATRIX, (*every, "--depth", "inspected", "--require", "inspected"), folder)
     return made
 
@@ -195,6 +198,16 @@ def check() -> list[str]:
     return wrong
 
 
+def as_text(report: dict[str, Any]) -> str:
+    """As the tool writes it: indented, but for the cells of a matrix, which take a line each."""
+    head = {key: value for key, value in report.items() if key != "cells"}
+    text = json.dumps(head, indent=2, ensure_ascii=False)
+    if "cells" not in report:
+        return f"{text}\n"
+    cells = ",\n".join(f"  {json.dumps(cell, ensure_ascii=False)}" for cell in report["cells"])
+    return f'{text.removesuffix("}").rstrip()},\n "cells": [\n{cells}\n ]\n}}\n'
+
+
 def write() -> None:
     """Write everything."""
     for name, make in WORDS.items():
@@ -203,7 +216,7 @@ def write() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name, new in fresh_reports(Path(folder)).items():
             path = ROOT / "reports" / f"{name}.json"
-            path.write_text(json.dumps(new, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            path.write_text(as_text(new), encoding="utf-8")
             for face, text in faces(path).items():
                 path.with_suffix(face).write_text(text, encoding="utf-8")
 

@@ -51,9 +51,10 @@ def render(head: Matrix, tally: Tally, links: Links | None = None) -> str:
 
 def render_html(head: Matrix, tally: Tally, links: Links | None = None) -> str:
     """One self-contained page: a grid of verdicts, a heat map of memory, and all that the markdown says."""
-    body = _markdown(head, tally, links or {}, _MARK if len(head.models) <= MOST_GRID else _too_many(head))
+    has_grid = len(head.models) <= MOST_GRID
+    body = _markdown(head, tally, links or {}, _MARK if has_grid else _too_many(head))
     page = html.page(body, title=f"wirecheck matrix: {plural(len(head.models), 'model')}", mood="report")
-    return page.replace(f"<p>{_MARK}</p>", _grid(head, tally, links or {}))
+    return page.replace(f"<p>{_MARK}</p>", _grid(head, tally, links or {})) if has_grid else page
 
 
 def row(cell: MatrixCell) -> list[object]:
@@ -108,7 +109,7 @@ def _markdown(head: Matrix, tally: Tally, links: Links, instead: str | None) -> 
 
 
 def _too_many(head: Matrix) -> str:
-    return f"{len(head.models)} models are more than a table bears: see the page in HTML, or the files."
+    return f"{len(head.models)} models are more than a table bears: see the files with a row for each pair."
 
 
 def _rows(head: Matrix, tally: Tally) -> Iterator[_Row]:
