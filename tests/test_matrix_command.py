@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sqlite3
 import subprocess
@@ -10,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from tests.matrices import NAMES, REQUEST, hostile
 from wirecheck import cli_matrix
@@ -17,7 +19,7 @@ from wirecheck.cli_matrix_files import check_endings
 from wirecheck.cli_matrix_slurm import attached, begin
 from wirecheck.errors import UsageError
 from wirecheck.matrix_asked import Asked, Output
-from wirecheck.matrix_records import Matrix
+from wirecheck.matrix_records import Matrix, MatrixModel
 from wirecheck.matrix_tally import Tally, ranked
 
 
@@ -162,3 +164,22 @@ def test_a_run_is_not_begun_twice_in_one_folder_and_goes_on_as_asked(place, monk
     assert Path.cwd() == place
     with pytest.raises(UsageError, match="/nowhere/at/all, where the run was begun, cannot be entered"):
         attached(other)
+
+
+def test_bars_tell_rates_on_a_terminal(place):
+    told = io.StringIO()
+    console = Console(file=told, force_terminal=True, width=120)
+    with cli_matrix.Watch(console) as watch:
+        watch.expect(2, 1000)
+        for _ in range(2):
+            watch.model(MatrixModel(name="\x1b[31mred", ref="r"), kept=False)
+        watch.judged(500)
+        watch.told("slurm: 3 open")
+        watch.judged(1000)
+        bars = watch._bar.get_renderable()
+        console.print(bars)
+    shown = told.getvalue()
+    assert "1000/1000" in shown
+    assert "/s" in shown
+    assert "slurm: 3 open" in shown
+    assert "\x1b[31mred" not in shown

@@ -264,7 +264,7 @@ def schema(
         str, typer.Argument(metavar="[result|gate|file|lock|diff|matrix]", help="Of what.", show_default=True)
     ] = "result",
 ) -> None:
-    """Print the JSON schema of a result, of a gate's result, of the file that a gate reads (for editors), of a diff."""
+    """Print the JSON schema of a result, a gate's result or its file (for editors), a lock, a diff, a matrix."""
     from wirecheck.cli_texts import schema_of
 
     typer.echo(schema_of(of), nl=False)

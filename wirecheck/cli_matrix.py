@@ -13,7 +13,16 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.filesize import decimal
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -299,6 +308,17 @@ def _table(best: Sequence[MatrixCell], *, wide: bool) -> Table:
     return table
 
 
+class _Rate(ProgressColumn):
+    """How many in a second, or what one of them takes."""
+
+    def render(self, task: Task) -> Text:
+        """The rate of the last half minute; nothing before there is one."""
+        speed = task.finished_speed or task.speed
+        if not speed:
+            return Text("")
+        return Text(f"{speed:,.0f}/s" if speed >= 10 else f"{speed:.1f}/s" if speed >= 1 else f"{1 / speed:.1f} s each")  # noqa: PLR2004
+
+
 class Watch:
     """Bars with rates on a terminal; a line for each model and each pair elsewhere."""
 
@@ -306,7 +326,7 @@ class Watch:
         self._console = console
         self._run = 0
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        times = (TimeElapsedColumn(), TimeRemainingColumn())
+        times = (_Rate(), TimeElapsedColumn(), TimeRemainingColumn())
         self._bar = Progress(*columns, *times, console=console, transient=True, disable=not console.is_terminal)
         self._models = self._bar.add_task("models", total=None)
         self._pairs = self._bar.add_task("pairs", total=None)
