@@ -75,6 +75,15 @@ def test_a_model_on_either_side_is_probed_once(place):
     assert [kept for _, kept in again.watch.models] == [True, True]
 
 
+def test_two_names_of_one_model_are_probed_once_and_both_told(place):
+    read = {name: (lambda: take(parse_ref(str(place / "one")))) for name in ("x", "y")}
+    made = survey(place, pairs=EveryPair(["x", "y"]))
+    made.read = read
+    made.run()
+    (cell,) = made.cells()
+    assert (cell.outcome, sorted(name for name, _ in made.watch.models)) == ("compatible", ["x", "y"])
+
+
 # --- what breaks -------------------------------------------------------------------------------------------------
 
 

@@ -96,13 +96,18 @@ def test_usage(place, words, says):
 
 
 def test_models_of_a_file_and_only_some_of_them(place):
-    (place / "wirecheck.toml").write_text("".join(f'[models.m-{name}]\nid = "./{name}"\n' for name in NAMES))
+    tables = [f'[models.m-{name}]\nid = "./{name}"\n' for name in NAMES]
+    (place / "wirecheck.toml").write_text("".join(tables) + "[models.m-one.expect]\nhidden_size = 1\n")
     done = command(
         place, "matrix", "--config", "wirecheck.toml", *INSPECTED, "--only", "m-t*", "--only", "*/one", "--json", "-"
     )
     assert done.returncode == 0, done.stderr
     found = Matrix.model_validate_json(done.stdout)
     assert [model.name for model in found.models] == ["m-one", "m-two", "m-three"]
+    assert "what is expected of models is checked by wirecheck gate" in done.stderr
+    (place / "sided.toml").write_text('[[policy.expectations]]\nsubject = "a"\nkey = "hidden_size"\nvalue = 1\n')
+    done = command(place, "matrix", "./one", "./two", "--config", "sided.toml")
+    assert (done.returncode, "expectations of [policy] are of one side" in done.stderr) == (2, True)
 
 
 def test_parquet_without_its_library_is_said_before_anything_is_run(place, monkeypatch):

@@ -113,6 +113,12 @@ def _asked(models: Sequence[str], options: Mapping[str, Any]) -> Asked:
     if len(named) < 2:  # noqa: PLR2004
         raise UsageError("a matrix needs two models at least", next_step="name some, or give a list with --from FILE")
     request = _request(models, options)
+    sided = [name for name in ("expectations", "pins", "locked") if getattr(request.policy, name)]
+    if sided:
+        raise UsageError(
+            f"{options['config']}: {sided[0]} of [policy] are of one side of one pair, and a matrix has none",
+            next_step="leave them out, or name the models and what must hold of them in a file for wirecheck gate",
+        )
     return Asked(
         folder=str(Path.cwd()),
         models=named,
@@ -211,6 +217,9 @@ def _named(models: Sequence[str], options: Mapping[str, Any]) -> dict[str, str]:
     if given or config is None:
         return names_of(given)
     file, _ = read_file(config)
+    if any(model.expect for model in file.models.values()):
+        text = f"{config}: what is expected of models is checked by wirecheck gate, and not here"
+        stderr_console().print(Text(visible(text), style="yellow"), soft_wrap=True)
     return {name: ref_of(model, config.parent, None) for name, model in file.models.items()}
 
 

@@ -42,6 +42,8 @@ class OnSlurm:
 
     pool: SlurmPool
     memory_bytes: int
+    models_at_once: int = 10_000
+    """All in one array: the next one would wait for the slowest of the last."""
 
     def run(self, names: Sequence[str], work: Work, *, limit_s: float) -> Iterator[Answered | Died]:
         """As Executor says it."""

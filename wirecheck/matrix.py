@@ -35,8 +35,6 @@ PAIR_LIMIT_S = 900.0
 """Of all probes of one pair; a tile of pairs is given as much for each."""
 TILE_MODELS = 4
 """Pairs of that many models with that many others are run in one process, which loads each model's files once."""
-TAKEN = 128
-"""Models whose files are looked at before the first of them is probed."""
 
 
 class Watch(Protocol):
@@ -52,6 +50,10 @@ class Watch(Protocol):
 class Executor(Protocol):
     """Where work is run."""
 
+    @property
+    def models_at_once(self) -> int:
+        """Models whose files are looked at before the first of them is probed; what is known of them is in memory."""
+
     def run(self, names: Sequence[str], work: Work, *, limit_s: float) -> Iterator[Answered | Died]:
         """What `work(name)` returns for each name, or how its process died, in the order they end."""
 
@@ -62,6 +64,7 @@ class Local:
 
     jobs: int
     memory_bytes: int = MEMORY_BYTES
+    models_at_once: int = 128
 
     def run(self, names: Sequence[str], work: Work, *, limit_s: float) -> Iterator[Answered | Died]:
         """As Executor says it."""
@@ -111,9 +114,9 @@ class Survey:
 
     def run(self) -> None:
         """Everything that must be run. Ctrl-C passes: what has come by then stands, and is in the store."""
-        names = list(self.read)
-        for first in range(0, len(names), TAKEN):
-            taken = {name: found for name in names[first : first + TAKEN] if (found := self._take(name)) is not None}
+        names, some = list(self.read), self.executor.models_at_once
+        for first in range(0, len(names), some):
+            taken = {name: found for name in names[first : first + some] if (found := self._take(name)) is not None}
             self._probe({name: found for name, found in taken.items() if not self._known(name)})
             if not self.rule.covers:
                 self._held |= taken
@@ -185,17 +188,20 @@ class Survey:
     def _probe(self, snapshots: Mapping[str, Snapshot]) -> None:
         if not snapshots:
             return
-        names = {self.kept.keys[name]: name for name in snapshots}
-        work = ModelWork(self.request, {key: snapshots[name] for key, name in names.items()})
+        names: dict[str, list[str]] = {}  # two names may stand for one model
+        for name in snapshots:
+            names.setdefault(self.kept.keys[name], []).append(name)
+        work = ModelWork(self.request, {key: snapshots[alike[0]] for key, alike in names.items()})
         for ended in self.executor.run(list(names), work, limit_s=self.model_limit_s):
-            name = names[ended.name]
             match ended:
-                case Answered(text=text):
+                case Answered(name=key, text=text):
                     found = ProbedModel.model_validate_json(text)
-                    self.kept.keep_model(name, found)
-                    self._sketched(name, found.sketch)
-                case Died(why=why):
-                    self._lost(name, f"its probes did not end: {why}", f"wirecheck model {self.models[name].ref}")
+                    self.kept.keep_model(key, found)
+                    for name in names[key]:
+                        self._sketched(name, found.sketch)
+                case Died(name=key, why=why):
+                    for name in names[key]:
+                        self._lost(name, f"its probes did not end: {why}", f"wirecheck model {self.models[name].ref}")
 
     def _sketched(self, name: str, found: Sketch) -> None:
         self.sketches[name] = found

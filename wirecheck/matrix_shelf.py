@@ -59,9 +59,8 @@ class MatrixShelf:
         """What its probes came to, as JSON."""
         return self._text(self.keys[name])
 
-    def keep_model(self, name: str, found: ProbedModel) -> None:
-        """Put there what a model's probes came to."""
-        key = self.keys[name]
+    def keep_model(self, key: str, found: ProbedModel) -> None:
+        """Put there what the probes of the model of that key came to."""
         rows = [
             (key, "model", RUNS.dump_json(found.runs).decode()),
             (f"{key}/sketch/{FORMAT}", "sketch of a model", found.sketch.model_dump_json()),
