@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from tests.matrices import HOSTILE, hostile
+from tests.matrices import HOSTILE, hostile, survey
 from wirecheck import cli_matrix
 from wirecheck import matrix as module
 from wirecheck.cli_matrix import names_of, texts
 from wirecheck.cli_matrix_files import MatrixFiles
 from wirecheck.errors import OutputNotWritten, UsageError
-from wirecheck.matrix import EveryPair, tiles
+from wirecheck.matrix import EveryPair, Local, tiles
 from wirecheck.matrix_records import MatrixCell
 from wirecheck.matrix_tally import MOST_GRID, Tally, ranked
 from wirecheck.schema import Level
@@ -32,6 +32,16 @@ def test_tiles_hold_EveryPair_once_and_few_models(names):
     made = tiles(pairs)
     assert sorted(pair for tile in made for pair in tile) == sorted(pairs)
     assert all(len({name for pair in tile for name in pair}) <= 2 * module.TILE_MODELS for tile in made)
+
+
+def test_few_pairs_are_spread_over_all_that_may_run(tmp_path):
+    def made(names: str, jobs: int) -> list[list[tuple[str, str]]]:
+        return survey(tmp_path, names, executor=Local(jobs))._tiles(list(EveryPair(names)))
+
+    assert [len(tile) for tile in made("abcd", 2)] == [1] * 6
+    assert len(made("abcd", 1)) == 2
+    assert max(map(len, made("abcdefghijklmnopqrst", 2))) == 16
+    assert made("ab", 8) == [[("a", "b")]]
 
 
 def test_against_one():

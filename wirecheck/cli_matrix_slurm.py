@@ -45,6 +45,14 @@ class OnSlurm:
     models_at_once: int = 10_000
     """All in one array: the next one would wait for the slowest of the last."""
 
+    is_elsewhere: bool = True
+
+    @property
+    def width(self) -> int:
+        """The elements of the array, times what each does at once."""
+        options = self.pool.options
+        return options.array * (1 if options.gpus else options.cpus)
+
     def run(self, names: Sequence[str], work: Work, *, limit_s: float) -> Iterator[Answered | Died]:
         """As Executor says it."""
         most_s = self.pool.options.minutes * 60 * _SHARE

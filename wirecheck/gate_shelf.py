@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,8 @@ _BY_DESIGN = ("beyond --depth", "moot after")
 """How the reasons begin for which a probe is skipped whatever the machine."""
 _BOTH = ("whole",)
 """Parts of a key that are of both models."""
+_SIDE = re.compile(r"\((?:a|b)\)")
+"""How the reasons of `runner.why_not` name a model."""
 _NVIDIA = Path("/proc/driver/nvidia")
 _DEVICES = ("/dev/nvidia0", "/dev/kfd")
 
@@ -93,11 +96,12 @@ class Shelf:
 
 
 def of_side(runs: Sequence[ProbeRun], side: Subject) -> tuple[ProbeRun, ...]:
-    """A model's runs, as they would be had it stood on that side: nothing else in them depends on it."""
+    """A model's runs, as they would be had it stood on that side: what they are about, and the reasons that name it."""
     return tuple(
         run.model_copy(
             update={
                 "subject": side,
+                **({"reason": _SIDE.sub(f"({side})", run.reason)} if isinstance(run, Skipped) else {}),
                 "findings": tuple(one.model_copy(update={"subject": side}) for one in run.findings),
                 "facts": tuple(one.model_copy(update={"subject": side}) for one in run.facts),
             }

@@ -16,7 +16,7 @@ from functools import cached_property
 from itertools import chain, combinations
 from typing import Protocol
 
-from wirecheck.errors import CouldNotCheck
+from wirecheck.errors import CouldNotCheck, UsageError
 from wirecheck.fork_pool import MEMORY_BYTES, Answered, Died, in_forks
 from wirecheck.gate_shelf import Shelf, key_of
 from wirecheck.matrix_records import Matrix, MatrixCell, MatrixModel
@@ -54,6 +54,14 @@ class Executor(Protocol):
     def models_at_once(self) -> int:
         """Models whose files are looked at before the first of them is probed; what is known of them is in memory."""
 
+    @property
+    def width(self) -> int:
+        """Pieces of work that may be under way at once."""
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether the work may be run on another machine."""
+
     def run(self, names: Sequence[str], work: Work, *, limit_s: float) -> Iterator[Answered | Died]:
         """What `work(name)` returns for each name, or how its process died, in the order they end."""
 
@@ -65,6 +73,12 @@ class Local:
     jobs: int
     memory_bytes: int = MEMORY_BYTES
     models_at_once: int = 128
+    is_elsewhere: bool = False
+
+    @property
+    def width(self) -> int:
+        """One for each job."""
+        return self.jobs
 
     def run(self, names: Sequence[str], work: Work, *, limit_s: float) -> Iterator[Answered | Died]:
         """As Executor says it."""
@@ -100,7 +114,7 @@ class Survey:
     @cached_property
     def kept(self) -> MatrixShelf:
         """What is kept of models and pairs."""
-        return MatrixShelf(self.shelf, self.request)
+        return MatrixShelf(self.shelf, self.request, is_elsewhere=self.executor.is_elsewhere)
 
     @cached_property
     def rule(self) -> Rule:
@@ -126,7 +140,7 @@ class Survey:
     def cells(self) -> Iterator[MatrixCell]:
         """Every pair's cell, in the order of the pairs, without those that a run which was cut off did not reach."""
         for pair in self.pairs:
-            cell = self.run_cells.get(pair) or self._lost_cell(pair) or self._ruled(pair)
+            cell = self._lost_cell(pair) or self.run_cells.get(pair) or self._ruled(pair)
             if cell is not None:
                 yield cell
 
@@ -150,7 +164,7 @@ class Survey:
         """Whole results, of those pairs that have one; what is kept of none of them is run."""
         missing = [pair for pair in pairs if self.kept.pair_runs(pair) is None]
         work = self._pair_work({name for pair in pairs for name in pair})
-        for _ in self._run_tiles(work, tiles(missing)):
+        for _ in self._run_tiles(work, self._tiles(missing)):
             continue  # its process died: it has no result
         for pair in pairs:
             own = self.kept.pair_runs(pair)
@@ -162,13 +176,24 @@ class Survey:
     def _take(self, name: str) -> Snapshot | None:
         try:
             found = self.read[name]()
-        except CouldNotCheck as error:
+        except (CouldNotCheck, UsageError) as error:  # one bad line of a list costs its row
             self._lost(name, error.message, error.next_step)
             return None
         shown = self.sketches[name].shown if name in self.sketches else {}
         self.models[name] = MatrixModel(name=name, ref=found.ref.text, commit=found.commit, **shown)
-        self.kept.keys[name] = key_of(Check(self.request, found, found, Silent()), "a")
+        self.kept.keys[name] = self._key(found)
         return found
+
+    def _key(self, snapshot: Snapshot) -> str:
+        return key_of(Check(self.request, snapshot, snapshot, Silent()), "a")
+
+    def _is_still(self, name: str, snapshot: Snapshot) -> bool:
+        """Whether the model's files are those its key was made of; else it is lost, and nothing of it is kept."""
+        if self._key(snapshot) == self.kept.keys[name]:
+            return True
+        if self.models[name].why is None:
+            self._lost(name, "its files changed while the matrix ran", "run it again")
+        return False
 
     def _lost(self, name: str, why: str, next_step: str | None = None) -> None:
         known = self.models.get(name) or MatrixModel(name=name, ref=name)
@@ -196,8 +221,11 @@ class Survey:
             match ended:
                 case Answered(name=key, text=text):
                     found = ProbedModel.model_validate_json(text)
-                    self.kept.keep_model(key, found)
-                    for name in names[key]:
+                    still = [name for name in names[key] if self._is_still(name, snapshots[name])]
+                    if still:
+                        self.kept.keep_model(key, found)
+                    self.kept.passing |= set() if found.is_final else set(still)
+                    for name in still:
                         self._sketched(name, found.sketch)
                 case Died(name=key, why=why):
                     for name in names[key]:
@@ -276,8 +304,8 @@ class Survey:
             return
         work = self._pair_work({name for pair in waiting for name in pair})
         waiting = [pair for pair in waiting if work.snapshots.keys() >= set(pair)]
-        again = [pair for tile, _ in self._run_tiles(work, tiles(waiting)) for pair in tile]
-        for ((a, b),), died in self._run_tiles(work, [[pair] for pair in again]):
+        again = [pair for tile, _ in self._run_tiles(work, self._tiles(waiting)) for pair in tile]
+        for ((a, b),), died in self._run_tiles(work, [[pair] for pair in again], tried="again"):
             why = (f"its probes did not end: {died.why}",)
             self._put((a, b), MatrixCell(a=a, b=b, outcome="could-not-check", why=why, seconds=died.seconds))
 
@@ -287,33 +315,47 @@ class Survey:
         for name in sorted(names):
             known = self.kept.keys[name]
             found = self._held.get(name) or self._take(name)
-            if found is not None and self.kept.keys[name] != known:
-                self._lost(name, "its files changed while the matrix ran", "run it again")
-            elif found is not None:
+            self.kept.keys[name] = known
+            if found is not None and self._is_still(name, found):
                 snapshots[name] = found
                 if self.kept.runs(name) is None:  # the store lost it
                     self._probe({name: found})
         runs = {name: text for name in snapshots if (text := self.kept.runs(name)) is not None}
         return PairWork(self.request, {name: snapshots[name] for name in runs}, runs, {})
 
-    def _run_tiles(self, work: PairWork, groups: Sequence[Sequence[Pair]]) -> Iterator[tuple[Sequence[Pair], Died]]:
-        """Runs them; gives back those whose process died."""
+    def _run_tiles(
+        self, work: PairWork, groups: Sequence[Sequence[Pair]], tried: str = ""
+    ) -> Iterator[tuple[Sequence[Pair], Died]]:
+        """Runs them; gives back those whose process died. What was `tried` once is another piece of work."""
         if not groups:
             return
-        by_key = {self._tile_key(tile): tile for tile in groups}
+        by_key = {self._tile_key(tile, tried): tile for tile in groups}
         limit_s = self.pair_limit_s * max(map(len, groups))
         for ended in self.executor.run(list(by_key), replace(work, tiles=by_key), limit_s=limit_s):
             match ended:
                 case Answered(name=key, text=text):
-                    found = JUDGED.validate_json(text)
+                    names = {name for pair in by_key[key] for name in pair}
+                    gone = {name for name in names if not self._is_still(name, work.snapshots[name])}
+                    found = [one for one in JUDGED.validate_json(text) if gone.isdisjoint((one.cell.a, one.cell.b))]
                     self.kept.keep_pairs(found)
                     for one in found:
                         self._put((one.cell.a, one.cell.b), one.cell)
                 case Died(name=key):
                     yield by_key[key], ended
 
-    def _tile_key(self, tile: Sequence[Pair]) -> str:
-        return hashlib.sha256("".join(map(self.kept.pair_key, tile)).encode()).hexdigest()[:40]
+    def _tiles(self, pairs: Sequence[Pair]) -> list[list[Pair]]:
+        """As large as they may be while there are two for each that may run at once."""
+        made = tiles(pairs)
+        for models in range(TILE_MODELS - 1, 0, -1):
+            if len(made) >= 2 * self.executor.width:
+                break
+            made = tiles(pairs, models)
+        return made
+
+    def _tile_key(self, tile: Sequence[Pair], tried: str) -> str:
+        """Of all that the answer depends on: the names, too, which are in it."""
+        told = [tried, *((self.kept.pair_key(pair), *pair) for pair in tile)]
+        return hashlib.sha256(repr(told).encode()).hexdigest()[:40]
 
     def _put(self, pair: Pair, cell: MatrixCell) -> None:
         self.run_cells[pair] = cell

@@ -20,6 +20,7 @@ from wirecheck.gate_shelf import Shelf
 from wirecheck.matrix_records import MatrixCell
 from wirecheck.matrix_work import RUNS, JudgedPair, Pair, PairRuns, ProbedModel
 from wirecheck.runner import Request
+from wirecheck.schema import Level
 from wirecheck.sketch import Sketch
 
 if TYPE_CHECKING:
@@ -40,8 +41,12 @@ class MatrixShelf:
 
     shelf: Shelf
     request: Request
+    is_elsewhere: bool = False
+    """Whether probes run on machines whose devices are in no key: then nothing that may depend on them is kept."""
     keys: dict[str, str] = field(default_factory=dict)
     """Model's name -> the key of its bytes and of what is asked."""
+    passing: set[str] = field(default_factory=set)
+    """Models some probe of which might end otherwise the next time: what rests on them is not kept."""
     _memory: dict[str, bytes] = field(default_factory=dict)
     _vocabularies: dict[str, NDArray[np.uint64]] = field(default_factory=dict)
 
@@ -65,7 +70,7 @@ class MatrixShelf:
             (key, "model", RUNS.dump_json(found.runs).decode()),
             (f"{key}/sketch/{FORMAT}", "sketch of a model", found.sketch.model_dump_json()),
         ]
-        self._put(rows, keeps=found.is_final)
+        self._put(rows, keeps=found.is_final and not self._is_of_a_device)
         if found.vocabulary is not None:
             self._put([(f"vocabulary/{found.sketch.vocabulary}", "vocabulary", found.vocabulary)], keeps=True)
 
@@ -78,16 +83,19 @@ class MatrixShelf:
 
     def cells(self, pairs: Sequence[Pair]) -> Iterator[tuple[Pair, MatrixCell]]:
         """Those that were run before."""
-        if not self.shelf.may_take(self.request):
+        if not self._may_take:
             return
-        names = {f"{self.pair_key(pair)}/cell": pair for pair in pairs}
+        names: dict[str, list[Pair]] = {}  # two names may stand for one model
+        for pair in pairs:
+            if self.passing.isdisjoint(pair):
+                names.setdefault(f"{self.pair_key(pair)}/cell", []).append(pair)
         for key, text in self.shelf.store.get_many(names):
-            a, b = names[key]
             try:
                 found = MatrixCell.model_validate_json(text)
             except ValidationError:
                 continue
-            yield (a, b), found.model_copy(update={"a": a, "b": b, "kept": True})
+            for a, b in names[key]:
+                yield (a, b), found.model_copy(update={"a": a, "b": b, "kept": True})
 
     def pair_runs(self, pair: Pair) -> PairRuns | None:
         """What the pair's own probes came to."""
@@ -103,7 +111,8 @@ class MatrixShelf:
         others: list[Row] = []
         for one in found:
             key = self.pair_key((one.cell.a, one.cell.b))
-            rows = final if one.is_final else others
+            lasts = one.is_final and self.passing.isdisjoint((one.cell.a, one.cell.b))
+            rows = final if lasts and not self._is_of_a_device else others
             rows.append((f"{key}/cell", "cell of a matrix", one.cell.model_dump_json()))
             rows.append((f"{key}/runs", "pair of a matrix", one.own.model_dump_json()))
         self._put(final, keeps=True)
@@ -113,7 +122,7 @@ class MatrixShelf:
 
     def shared(self, digest: str) -> dict[str, int]:
         """Digests of other vocabularies -> texts that are in both."""
-        text = self._text(f"shared/{digest}")
+        text = self._taken(f"shared/{digest}")
         return {} if text is None else {str(other): int(count) for other, count in json.loads(text).items()}
 
     def keep_shared(self, counts: Mapping[str, Mapping[str, int]]) -> None:
@@ -138,7 +147,16 @@ class MatrixShelf:
 
     def _taken(self, key: str) -> str | None:
         """An earlier run's answer, where it may stand."""
-        return self._text(key) if self.shelf.may_take(self.request) else None
+        return self._text(key) if self._may_take else None
+
+    @property
+    def _may_take(self) -> bool:
+        return self.shelf.may_take(self.request) and not self._is_of_a_device
+
+    @property
+    def _is_of_a_device(self) -> bool:
+        """Whether real weights run on another machine than the one whose devices the keys tell."""
+        return self.is_elsewhere and self.request.policy.depth.rank > Level.SIMULATED.rank
 
     def _text(self, key: str) -> str | None:
         if key in self._memory:

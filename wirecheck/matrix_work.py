@@ -59,7 +59,7 @@ class JudgedPair(Record):
 
     @property
     def is_final(self) -> bool:
-        """Whether the same probes would end the same."""
+        """Whether the pair's own probes would end the same; those of its models are another question."""
         return all(map(is_final, self.own.runs))
 
 

@@ -86,6 +86,8 @@ class Store:
     def trouble(self) -> str | None:
         """Why nothing can be kept in it, in one line; None where it can, or another process is writing just now."""
         try:
+            with self._open(write=True, strict=True):  # what is damaged is moved aside, and the next one is whole
+                pass
             with self._open(write=True, strict=True) as database:
                 if database is None:
                     return f"{self.path}: cannot be opened to write, so nothing is kept"
