@@ -9,15 +9,17 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
-from tests.matrices import NAMES, REQUEST, hostile
+from tests.matrices import NAMES, REQUEST, hostile, survey
 from wirecheck import cli_matrix
 from wirecheck.cli_matrix_files import check_endings
 from wirecheck.cli_matrix_slurm import attached, begin
 from wirecheck.errors import UsageError
+from wirecheck.matrix import Survey
 from wirecheck.matrix_asked import Asked, Output
 from wirecheck.matrix_records import Matrix, MatrixModel
 from wirecheck.matrix_tally import Tally, ranked
@@ -86,6 +88,11 @@ def test_the_command_with_a_model_that_is_not_there(place):
         (("./one", "./two", "--run", "r"), "--run is read by the executor slurm"),
         (("./one", "./two", "--executor", "slurm", "--slurm-option", "qos"), "not KEY=VALUE"),
         (("--attach", "one"), "no run of a matrix"),
+        (("./one", "./two", "--executor", "slurm", "--slurm-option", "a=b\nc"), "not KEY=VALUE"),
+        (("./one", "./two", "--json", "one"), "one: is a folder"),
+        (("--cancel",), "--cancel is of a run"),
+        (("--attach", "one", "--pair-seconds", "7"), "--pair-seconds is given beside it"),
+        (("--attach", "one", "--executor", "nonsense"), "--executor is given beside it"),
         (("./one", "--attach", "one"), "a model is given beside it"),
         (("--attach", "one", "--depth", "inspected"), "--depth is given beside it"),
     ],
@@ -104,7 +111,7 @@ def test_models_of_a_file_and_only_some_of_them(place):
     assert done.returncode == 0, done.stderr
     found = Matrix.model_validate_json(done.stdout)
     assert [model.name for model in found.models] == ["m-one", "m-two", "m-three"]
-    assert "what is expected of models is checked by wirecheck gate" in done.stderr
+    assert "what is expected of models is read by wirecheck gate" in done.stderr
     (place / "sided.toml").write_text('[[policy.expectations]]\nsubject = "a"\nkey = "hidden_size"\nvalue = 1\n')
     done = command(place, "matrix", "./one", "./two", "--config", "sided.toml")
     assert (done.returncode, "expectations of [policy] are of one side" in done.stderr) == (2, True)
@@ -164,6 +171,10 @@ def test_a_run_is_not_begun_twice_in_one_folder_and_goes_on_as_asked(place, monk
         begin(Path("run"), asked(str(place)))
     other = begin(None, asked("/nowhere/at/all"))
     assert other.parent.name == "wirecheck-runs"
+    (place / made).chmod(0o777)
+    with pytest.raises(UsageError, match="others may write there"):
+        attached(place / made)
+    (place / made).chmod(0o700)
     monkeypatch.chdir(place / "one")
     assert attached(place / made) == asked(str(place))
     assert Path.cwd() == place
@@ -188,3 +199,35 @@ def test_bars_tell_rates_on_a_terminal(place):
     assert "/s" in shown
     assert "slurm: 3 open" in shown
     assert "\x1b[31mred" not in shown
+
+
+def test_a_line_of_a_list_that_names_nothing_costs_its_row(place):
+    (place / "list.txt").write_text("./one\n./two\nbad\x1b[0mname\n")
+    done = command(place, "matrix", "--from", "list.txt", *INSPECTED, "--json", "m.json")
+    assert (done.returncode, "3 models, 3 pairs" in done.stdout) == (4, True)
+    found = cli_matrix.read_matrix(place / "m.json")
+    assert [cell.outcome for cell in found.cells] == ["compatible", "could-not-check", "could-not-check"]
+    assert "names no model" in found.models[-1].why
+
+
+def test_a_pair_that_is_not_judged_is_no_success(place):
+    done = command(place, "matrix", "./one", "./two", "--depth", "simulated", "--pair-seconds", "1")
+    assert (done.returncode, "could-not-check" in done.stdout) == (4, True)
+
+
+def test_ctrl_c_among_the_reports_of_pairs_keeps_those_that_are_made(place, monkeypatch, capsys):
+    made = survey(place)
+    whole = Survey.results
+
+    def cut(self: Survey, pairs):
+        yield next(whole(self, pairs))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Survey, "results", cut)
+    output = {"report": (str(place / "m.md"),), "reports": str(place / "pairs"), "json_file": "-"}
+    asked = SimpleNamespace(output=Output(**output), paths=[place / "m.md"])
+    with cli_matrix.Watch(Console(file=io.StringIO())) as watch:
+        assert cli_matrix._finish(made, watch, asked) == (True, True)
+    assert Matrix.model_validate_json(capsys.readouterr().out).status == "finished"
+    assert len(list((place / "pairs").glob("*.md"))) == 1
+    assert (place / "m.md").read_text().count("(pairs/") == 1

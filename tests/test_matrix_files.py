@@ -13,7 +13,7 @@ from pyarrow import parquet
 from tests.matrices import HOSTILE, hostile, survey
 from wirecheck import cli_matrix
 from wirecheck import matrix as module
-from wirecheck.cli_matrix import names_of, texts
+from wirecheck.cli_matrix_asked import names_of, texts
 from wirecheck.cli_matrix_files import MatrixFiles
 from wirecheck.errors import OutputNotWritten, UsageError
 from wirecheck.matrix import EveryPair, Local, tiles
@@ -141,6 +141,15 @@ def test_a_disk_that_is_full_is_said(tmp_path):
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(OutputNotWritten, match="not written"), MatrixFiles(Path("/dev/null/m.json"), []):
         pass
+
+
+def test_a_file_that_cannot_be_put_keeps_no_other_from_its_place(tmp_path):
+    (tmp_path / "m.json").mkdir()
+    files = MatrixFiles(tmp_path / "m.json", [tmp_path / "m.csv"])
+    with files, pytest.raises(OutputNotWritten, match=r"m\.json: not written"):
+        files.publish(hostile())
+    assert (tmp_path / "m.csv").read_text().startswith("a,b,outcome")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.csv", "m.json"]
 
 
 def test_too_many_models_are_no_table():

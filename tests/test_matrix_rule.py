@@ -13,8 +13,12 @@ from tests.matrices import REQUEST, ran, survey
 from wirecheck import matrix as module
 from wirecheck.gate_shelf import Shelf
 from wirecheck.matrix import Survey, tiles
-from wirecheck.matrix_rule import Unknown
-from wirecheck.schema import GpuRequest, Level
+from wirecheck.matrix_rule import Rule, Unknown
+from wirecheck.matrix_shelf import MatrixShelf
+from wirecheck.matrix_work import ModelWork, ProbedModel, cell_of
+from wirecheck.runner import check
+from wirecheck.schema import Crashed, GpuRequest, Level, ProbeError
+from wirecheck.snapshot import parse_ref, take
 from wirecheck.store import Store
 
 
@@ -77,6 +81,16 @@ def test_the_rule_says_what_the_probes_say(place, asked):
         assert cell == made.run_cells[pair].model_copy(update={"seconds": 0.0}), pair
 
 
+def test_the_rule_says_what_a_check_alone_says_of_models_that_break(place):
+    names = broken(place)
+    made = survey(place, names)
+    made.run()
+    for pair in ("torn mute", "mute torn", "one mute", "mute long", "sizeless mute", "long one"):
+        a, b = pair.split()
+        alone = check(*(take(parse_ref(str(place / name))) for name in (a, b)), REQUEST)
+        assert made._ruled((a, b)) == cell_of((a, b), alone, 0.0), (a, b)
+
+
 def test_what_the_rule_does_not_cover_is_run(place, monkeypatch):
     made, found = ran(place, ("one", "two"))
     assert made.run_cells == {}
@@ -115,3 +129,57 @@ def test_a_model_that_changes_while_its_pairs_wait(place, monkeypatch):
     work = made._pair_work({"one", "two"})
     assert list(work.snapshots) == ["one"]
     assert "changed" in made.models["two"].why
+
+
+def crashing(before):
+    """The probes of a model, as if the last of them had crashed."""
+
+    def call(self: ModelWork, key: str) -> str:
+        found = ProbedModel.model_validate_json(before(self, key))
+        last = found.runs[-1]
+        error = ProbeError(type="MemoryError", message="no", traceback="")
+        kept = {name: getattr(last, name) for name in ("probe", "subject", "level", "seconds")}
+        runs = (*found.runs[:-1], Crashed(error=error, **kept))
+        return found.model_copy(update={"runs": runs}).model_dump_json()
+
+    return call
+
+
+def test_a_cell_that_rests_on_a_crash_is_not_kept(place, monkeypatch):
+    monkeypatch.setattr(Rule, "covers", False)
+    whole = ModelWork.__call__
+    monkeypatch.setattr(ModelWork, "__call__", crashing(whole))
+    made, _ = ran(place, ("one", "two"))
+    assert made.kept.passing == {"one", "two"}
+    assert [one.kind for one in made.shelf.store.held()] == ["vocabulary"]
+    monkeypatch.setattr(ModelWork, "__call__", whole)
+    _, again = ran(place, ("one", "two"))
+    assert [cell.kept for cell in again.cells] == [False]
+    _, third = ran(place, ("one", "two"))
+    assert [cell.kept for cell in third.cells] == [True]
+
+
+def test_a_model_that_changes_while_it_is_probed_is_lost_and_not_kept(place, monkeypatch):
+    whole = ModelWork.__call__
+
+    def meddling(self: ModelWork, key: str) -> str:
+        if self.snapshots[key].ref.name == "two":
+            path = place / "two" / "tokenizer_config.json"
+            path.write_text(path.read_text() + " ")
+        return whole(self, key)
+
+    monkeypatch.setattr(ModelWork, "__call__", meddling)
+    made, found = ran(place, ("one", "two", "three"))
+    assert "changed while" in made.models["two"].why
+    assert [cell.outcome for cell in found.cells] == ["could-not-check", "compatible", "could-not-check"]
+    assert {one.kind: one.count for one in made.shelf.store.held()}["model"] == 2
+
+
+def test_what_ran_on_another_machines_device_is_not_kept(place):
+    deep = replace(REQUEST, policy=REQUEST.policy.model_copy(update={"depth": Level.EXECUTED}))
+    for request, is_elsewhere, kept in ((deep, True, False), (deep, False, True), (REQUEST, True, True)):
+        held = MatrixShelf(Shelf(Store(place / f"{kept}{is_elsewhere}.sqlite")), request, is_elsewhere=is_elsewhere)
+        assert held._may_take is kept
+        held._put([("k", "x", "text")], keeps=held._may_take)
+        assert held._text("k") == "text"
+        assert (held.shelf.store.get("k") is not None) is kept

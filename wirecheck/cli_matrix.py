@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
-from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,16 +26,15 @@ from rich.text import Text
 
 from wirecheck.cache_folder import STORE, cache_home
 from wirecheck.cli_console import stderr_console
-from wirecheck.cli_gate_file import read_file, ref_of
+from wirecheck.cli_matrix_asked import asked_of, gone_on_with
 from wirecheck.cli_matrix_files import MatrixFiles, check_endings, write_pages, write_pair
-from wirecheck.cli_matrix_slurm import attached, begin, on_slurm, slurm_options
+from wirecheck.cli_matrix_slurm import begin, cancel, on_slurm
 from wirecheck.cli_output import read_record, say
-from wirecheck.cli_request import OPTIONS, request
 from wirecheck.errors import Interrupted, UsageError
 from wirecheck.fork_pool import free_cpus, held_interrupt
 from wirecheck.gate_shelf import Shelf
 from wirecheck.matrix import EveryPair, Executor, Local, Survey
-from wirecheck.matrix_asked import Asked, Output
+from wirecheck.matrix_asked import Asked
 from wirecheck.matrix_records import Matrix, MatrixCell, MatrixModel
 from wirecheck.matrix_tally import BEST, Tally
 from wirecheck.matrix_work import Pair
@@ -51,8 +48,6 @@ from wirecheck.views.words import ABSENT, human_bytes, visible
 COLOUR = {"compatible": "green", "incompatible": "red", "unproven": "yellow"}
 _WIDE = 90
 """Columns of a terminal that bears every column of the table."""
-_NAME = 60
-"""Characters of a name that a table bears."""
 _MOST_LOST = 30
 """Models that could not be read, of which a terminal says why."""
 _EVERY = 500
@@ -62,36 +57,42 @@ _EVERY = 500
 def matrix_command(models: Sequence[str], options: Mapping[str, Any]) -> int:
     """0 when every pair is judged, 4 when a model could not be read. Raises WirecheckError's children."""
     run: Path | None = options["attach"]
-    if run is not None:
-        _no_question(models, options)
-        run = run.absolute()
-        output, slurm = _output(options, absolute=True), None
-        asked = attached(run)
-        given = {key: value for key, value in output if value}
-        asked = asked.model_copy(update={"output": asked.output.model_copy(update=given)})
+    if options["cancel"]:
+        return _cancelled(run)
+    if run is None:
+        asked = asked_of(models, options)
+        check_endings(asked.paths, asked.output.json_file)
+        run = None if asked.slurm is None else begin(options["run"], asked)
     else:
-        slurm, asked = slurm_options(options), _asked(models, options)
-        check_endings(asked.paths)
-        run = None if slurm is None else begin(options["run"], asked)
-    check_endings(asked.paths)
+        asked = gone_on_with(run, models, options)
+        run = run.absolute()
+        check_endings(asked.paths, asked.output.json_file)
     console, shelf = stderr_console(), Shelf.of_user(fresh=asked.fresh)
     if trouble := shelf.store.trouble():
         console.print(Text(visible(trouble), style="yellow"), soft_wrap=True)
     with Watch(console) as watch:
-        executor = _executor(asked, run, slurm, watch)
+        executor = _executor(asked, run, watch)
         survey = _survey(asked, shelf, executor, watch)
         watch.expect(len(asked.models), len(survey.pairs))
-        is_cut = _finish(survey, watch, asked)
+        is_cut, is_whole = _finish(survey, watch, asked)
     if is_cut:
         raise Interrupted(None)
-    return 4 if any(model.why for model in survey.models.values()) else 0
+    return 0 if is_whole and not any(model.why for model in survey.models.values()) else 4
 
 
-def _executor(asked: Asked, run: Path | None, slurm: SlurmOptions | None, watch: Watch) -> Executor:
+def _cancelled(run: Path | None) -> int:
     if run is None:
+        raise UsageError("--cancel is of a run", next_step="wirecheck matrix --attach FOLDER --cancel")
+    cancel(run)
+    say(f"{run}: its jobs are out of the queue\n")
+    return 0
+
+
+def _executor(asked: Asked, run: Path | None, watch: Watch) -> Executor:
+    if run is None or asked.slurm is None:
         return Local(asked.jobs or free_cpus(), asked.memory_bytes)
     watch.told(f"the run is in {run}; should this end: wirecheck matrix --attach {run}")
-    return on_slurm(run, slurm, asked.memory_bytes, watch.told)
+    return on_slurm(run, SlurmOptions(**asked.slurm), asked.memory_bytes, watch.told)
 
 
 def _survey(asked: Asked, shelf: Shelf, executor: Executor, watch: Watch) -> Survey:
@@ -107,66 +108,8 @@ def _survey(asked: Asked, shelf: Shelf, executor: Executor, watch: Watch) -> Sur
     )
 
 
-def _asked(models: Sequence[str], options: Mapping[str, Any]) -> Asked:
-    """What the command line asks. Raises UsageError."""
-    named = _only(_named(models, options), options["only"] or [])
-    if len(named) < 2:  # noqa: PLR2004
-        raise UsageError("a matrix needs two models at least", next_step="name some, or give a list with --from FILE")
-    request = _request(models, options)
-    sided = [name for name in ("expectations", "pins", "locked") if getattr(request.policy, name)]
-    if sided:
-        raise UsageError(
-            f"{options['config']}: {sided[0]} of [policy] are of one side of one pair, and a matrix has none",
-            next_step="leave them out, or name the models and what must hold of them in a file for wirecheck gate",
-        )
-    return Asked(
-        folder=str(Path.cwd()),
-        models=named,
-        against=_against(named, options["against"]),
-        offline=options["offline"],
-        fresh=options["fresh"],
-        wire=request.wire,
-        train=request.train,
-        policy=request.policy,
-        seed=request.seed,
-        command=request.command,
-        jobs=options["jobs"],
-        model_seconds=options["model_seconds"],
-        pair_seconds=options["pair_seconds"],
-        memory_bytes=int(options["memory_limit"] * 1e9),
-        output=_output(options),
-    )
-
-
-def _no_question(models: Sequence[str], options: Mapping[str, Any]) -> None:
-    """Raise UsageError where something is asked beside --attach, which goes on with what was asked."""
-    asked = {option: options[option.removeprefix("--").replace("-", "_")] for option in OPTIONS}
-    more = ("from_file", "only", "against", "config", "fresh", "run")
-    asked |= {f"--{name.removesuffix('_file')}": options[name] for name in more} | {"a model": list(models)}
-    given = next((name for name, value in asked.items() if value not in (None, False, [])), None)
-    if given is not None:
-        raise UsageError(
-            f"--attach goes on with what was asked, and {given} is given beside it",
-            next_step="leave it out, or begin another run",
-        )
-
-
-def _output(options: Mapping[str, Any], *, absolute: bool = False) -> Output:
-    """Where the files go; `absolute` where the command goes on in another folder."""
-
-    def placed(path: Path | str) -> str:
-        return str(Path(path).absolute() if absolute and str(path) != "-" else path)
-
-    return Output(
-        json_file=placed(options["json"]) if options["json"] else None,
-        report=tuple(placed(path) for path in options["report"] or []),
-        reports=placed(options["reports"]) if options["reports"] else None,
-        top=options["top"],
-    )
-
-
-def _finish(survey: Survey, watch: Watch, asked: Asked) -> bool:
-    """Run it, and write what came of it; whether it was cut off."""
+def _finish(survey: Survey, watch: Watch, asked: Asked) -> tuple[bool, bool]:
+    """Run it, and write what came of it; whether it was cut off, and whether every pair was judged."""
     output, is_cut = asked.output, False
     tally = Tally(len(survey.read), output.top or BEST)
     with tempfile.TemporaryDirectory(prefix="wirecheck-") as place:
@@ -187,94 +130,28 @@ def _finish(survey: Survey, watch: Watch, asked: Asked) -> bool:
                     watch.judged(tally.count)
             head = survey.head(count=tally.count)
             files.publish(head)
-        links = {} if is_cut or not output.reports else _pair_reports(survey, tally, Path(output.reports))
-        write_pages(asked.paths, head, tally, links)
+        write_pages(asked.paths, head, tally, {})
         say(terminal_text(head, tally) if shown is None else shown.read_text(encoding="utf-8"))
-    return is_cut
+    if output.reports and not is_cut:
+        links: dict[Pair, Path] = {}
+        try:
+            links.update(_pair_reports(survey, tally, Path(output.reports)))  # one by one: a Ctrl-C keeps what is made
+        except KeyboardInterrupt:
+            is_cut = True
+        write_pages(asked.paths, head, tally, links)
+    return is_cut, tally.count == len(survey.pairs) and not tally.outcomes["could-not-check"]
 
 
-def _pair_reports(survey: Survey, tally: Tally, folder: Path) -> dict[Pair, Path]:
+def _pair_reports(survey: Survey, tally: Tally, folder: Path) -> Iterator[tuple[Pair, Path]]:
     """A report of each of the best pairs; of what could not be checked there is none."""
     asked = [(cell.a, cell.b) for cell in tally.best if cell.outcome != "could-not-check"]
     taken: set[str] = set()
-    return {pair: write_pair(folder, pair, result, taken) for pair, result in survey.results(asked)}
-
-
-def _request(models: Sequence[str], options: Mapping[str, Any]) -> Request:
-    asked = {option: options[option.removeprefix("--").replace("-", "_")] for option in OPTIONS}
-    words = [*(["--from", str(options["from_file"])] if options["from_file"] else []), *models]
-    return request("matrix", words, asked, seed=options["seed"], config=options["config"])
+    for pair, result in survey.results(asked):
+        yield pair, write_pair(folder, pair, result, taken)
 
 
 def _take(text: str, *, offline: bool) -> Snapshot:
     return take(parse_ref(text), offline=offline)
-
-
-def _named(models: Sequence[str], options: Mapping[str, Any]) -> dict[str, str]:
-    """Name -> id or folder: of the models named and listed; where there is none, of the file's own."""
-    given = texts(models, options["from_file"])
-    config: Path | None = options["config"]
-    if given or config is None:
-        return names_of(given)
-    file, _ = read_file(config)
-    if any(model.expect for model in file.models.values()):
-        text = f"{config}: what is expected of models is checked by wirecheck gate, and not here"
-        stderr_console().print(Text(visible(text), style="yellow"), soft_wrap=True)
-    return {name: ref_of(model, config.parent, None) for name, model in file.models.items()}
-
-
-def _only(named: Mapping[str, str], patterns: Sequence[str]) -> dict[str, str]:
-    """Those whose name or id one of the patterns matches; all where there is no pattern. Raises UsageError."""
-    for pattern in patterns:
-        if not any(_matches(pattern, name, text) for name, text in named.items()):
-            raise UsageError(f"--only {pattern}: matches none of the models", next_step=_names(named))
-    return {
-        name: text
-        for name, text in named.items()
-        if not patterns or any(_matches(pattern, name, text) for pattern in patterns)
-    }
-
-
-def _matches(pattern: str, name: str, text: str) -> bool:
-    return fnmatchcase(name, pattern) or fnmatchcase(text, pattern)
-
-
-def _names(named: Mapping[str, str]) -> str:
-    return f"use one of {', '.join(named)}"[:300]
-
-
-def texts(models: Sequence[str], file: Path | None) -> list[str]:
-    """The models named, those of a list last, each once. Raises UsageError."""
-    listed: list[str] = []
-    if file is not None:
-        try:
-            content = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"--from {file}: {error}", next_step="give a file with one model on each line") from None
-        lines = (line.partition(" #")[0].strip() for line in content.splitlines())
-        listed = [line for line in lines if line and not line.startswith("#")]
-    return list(dict.fromkeys([*models, *listed]))
-
-
-def names_of(given: Sequence[str]) -> dict[str, str]:
-    """A short name for each text, no two alike."""
-    named: dict[str, str] = {}
-    for text in given:
-        base = visible(text.rstrip("/").rpartition("/")[2] or text)[:_NAME]
-        name, n = base, 2
-        while name in named:
-            name, n = f"{base}-{n}", n + 1
-        named[name] = text
-    return named
-
-
-def _against(named: Mapping[str, str], asked: str | None) -> str | None:
-    if asked is None:
-        return None
-    found = [name for name, text in named.items() if asked in (name, text)]
-    if not found:
-        raise UsageError(f"--against {asked}: is none of the models", next_step=_names(named))
-    return found[0]
 
 
 def read_matrix(path: Path) -> Matrix:

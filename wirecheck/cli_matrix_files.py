@@ -170,8 +170,11 @@ class _Parquet(_File):
             self._rows = []
 
 
-def check_endings(reports: Sequence[Path]) -> None:
+def check_endings(reports: Sequence[Path], json: str | None = None) -> None:
     """Raise UsageError where a file cannot be made, before anything is run."""
+    for path in [*reports, *([Path(json)] if json and json != "-" else [])]:
+        if path.is_dir():
+            raise UsageError(f"{path}: is a folder", next_step="name a file")
     for path in reports:
         ending = path.suffix.lower()
         if ending not in ENDINGS:
@@ -208,11 +211,17 @@ class MatrixFiles:
                 file.add(cell)
 
     def publish(self, head: Matrix) -> None:
-        """Put every file in its place. Raises OutputNotWritten."""
+        """Put every file in its place; one that cannot be keeps no other from it. Raises OutputNotWritten."""
+        refused = None
         for file in self._files:
-            with _told(file.path):
-                file.end(head)
-                file.publish()
+            try:
+                with _told(file.path):
+                    file.end(head)
+                    file.publish()
+            except OutputNotWritten as error:
+                refused = refused or error
+        if refused is not None:
+            raise refused
 
     def __enter__(self) -> MatrixFiles:
         with ExitStack() as stack:

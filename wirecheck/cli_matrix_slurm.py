@@ -60,23 +60,29 @@ class OnSlurm:
         return self.pool.run(names, work, limit_s=min(limit_s, most_s), memory_bytes=memory_bytes)
 
 
-def slurm_options(options: Mapping[str, Any]) -> SlurmOptions | None:
-    """What was asked of the cluster; None where local processes were asked for. Raises UsageError."""
+def slurm_options(options: Mapping[str, Any], begun: Mapping[str, Any] | None = None) -> SlurmOptions | None:
+    """What is asked of the cluster, over what a run was `begun` with; None: local processes. Raises UsageError."""
     given = {name: options[name] for name in SLURM_OPTIONS if options[name] is not None}
-    if options["executor"] != "slurm":
+    if begun is None and options["executor"] != "slurm":
         if options["executor"] != "local":
             raise UsageError(f"--executor {options['executor']}: there is none", next_step="use local or slurm")
         if given or options["slurm_option"] or options["run"]:
             name = next(iter(given), "run" if options["run"] else "slurm_option").replace("_", "-")
             raise UsageError(f"--{name} is read by the executor slurm", next_step="add --executor slurm")
         return None
-    extra = {}
+    fields = dict(begun or {}) | {SLURM_OPTIONS[name]: value for name, value in given.items()}
+    extra = dict(fields.pop("extra", {}))
     for text in options["slurm_option"] or []:
         key, equals, value = text.lstrip("-").partition("=")
-        if not equals or not key:
+        if not equals or not key or not text.isprintable():
             raise UsageError(f"--slurm-option {text}: not KEY=VALUE", next_step="give for instance account=lab")
         extra[key] = value
-    return SlurmOptions(**{SLURM_OPTIONS[name]: value for name, value in given.items()}, extra=extra)
+    try:
+        return SlurmOptions(**fields, extra=extra)
+    except (TypeError, AssertionError):
+        raise UsageError(
+            "what the run asks of Slurm is not what this version asks", next_step="begin another run"
+        ) from None
 
 
 def begin(folder: Path | None, asked: Asked) -> Path:
@@ -84,12 +90,30 @@ def begin(folder: Path | None, asked: Asked) -> Path:
     place = folder or RUNS / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     if (place / ASKED).exists():
         raise UsageError(f"{place}: a run was begun there", next_step=f"wirecheck matrix --attach {place}")
+    try:
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--run {place}: {error.strerror}", next_step="choose another folder") from None
+    _check_own(place)
     write(place / ASKED, to_json(asked))
     return place
 
 
+def _check_own(folder: Path) -> None:
+    """Raise UsageError where someone else may write: the folder holds code that is run, and answers that are kept."""
+    told = folder.stat()
+    if told.st_uid != os.getuid() or told.st_mode & 0o022:
+        raise UsageError(
+            f"{folder}: others may write there, and what lies there is run",
+            next_step=f"use a folder of your own: chmod 700 {folder}",
+        )
+
+
 def attached(folder: Path) -> Asked:
     """What the run in a folder was asked, from the folder it was asked in. Raises UsageError."""
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no run of a matrix", next_step="name the folder that --run made")
+    _check_own(folder)
     asked = read_record(folder / ASKED, Asked, "run of a matrix", next_step="name the folder that --run made")
     try:
         os.chdir(asked.folder)
@@ -107,8 +131,17 @@ def in_words(standing: Standing) -> str:
     return f"slurm: {standing.open} open, {standing.running} elements running, {standing.pending} pending{waits}"
 
 
-def on_slurm(folder: Path, options: SlurmOptions | None, memory_bytes: int, told: Callable[[str], None]) -> OnSlurm:
-    """The executor of a run; `options` None: as it was begun. Raises UsageError."""
+def cancel(folder: Path) -> None:
+    """Take what is left of a run's jobs out of the queue; its answers stay. Raises UsageError, CouldNotCheck."""
+    asked = attached(folder.absolute())
+    SlurmPool(folder.absolute(), slurm_options(_NOTHING, asked.slurm or {})).cancel()
+
+
+_NOTHING: Mapping[str, Any] = dict.fromkeys((*SLURM_OPTIONS, "slurm_option"))
+
+
+def on_slurm(folder: Path, options: SlurmOptions, memory_bytes: int, told: Callable[[str], None]) -> OnSlurm:
+    """The executor of a run. Raises UsageError."""
     last = ""
 
     def heard(standing: Standing) -> None:

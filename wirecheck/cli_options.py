@@ -125,6 +125,7 @@ MATRIX: dict[str, tuple[Any, Any]] = SHARED | {
         Path | None, "Folder of the run that every node sees.", metavar="FOLDER", show_default="in wirecheck-runs/"
     ),
     "attach": _option(Path | None, "Go on with the run in that folder, whoever began it.", metavar="FOLDER"),
+    "cancel": _option(bool, "Take the jobs of the run of --attach out of the queue.", False, "--cancel"),
     "slurm_partition": _option(str | None, "Partition.", metavar="NAME", show_default="the cluster's"),
     "slurm_minutes": _option(int | None, "Time limit of an element.", min=1, show_default="60"),
     "slurm_cpus": _option(int | None, "CPUs of an element.", min=1, show_default="1"),

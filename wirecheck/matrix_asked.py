@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import FiniteFloat, NonNegativeInt, PositiveInt
 
@@ -41,6 +41,8 @@ class Asked(Record):
     model_seconds: FiniteFloat
     pair_seconds: FiniteFloat
     memory_bytes: PositiveInt
+    slurm: dict[str, Any] | None = None
+    """Fields of SlurmOptions; None: local processes."""
     output: Output
 
     @property

@@ -102,13 +102,11 @@ class SlurmPool:
         *,
         limit_s: float,
         memory_bytes: int = MEMORY_BYTES,
-        imports: Sequence[str] = (),
     ) -> Iterator[Outcome]:
         """What `work(name)` returns on some node, or how it ended, once for each name, in the order they come.
 
         A name stands for all that its answer depends on: what is in the folder for it is taken. `work` is pickled; its
-        `prepare`, where it has one, is called once in each element, which also imports `imports`. An item that dies by
-        itself is told as by `in_forks`, one whose element ended without answering it after the options' further tries.
+        `prepare`, where it has one, is called once in each element. An item that dies by itself is told as by `in_forks`, one whose element ended without answering it after the options' further tries.
 
         Ctrl-C passes, and the jobs go on: `cancel` ends them. Raises UsageError where Slurm, submitit or what is asked
         of them is not there, CouldNotCheck where Slurm does not answer, OutputNotWritten.
@@ -118,7 +116,7 @@ class SlurmPool:
             collector = _Collector(self, names)
             yield from collector.kept()
             if collector.open:
-                collector.ask_for(_Wanted(self._stored(work), limit_s, memory_bytes, tuple(imports)))
+                collector.ask_for(_Wanted(self._stored(work), limit_s, memory_bytes))
                 yield from collector.outcomes()
 
     def cancel(self) -> None:
@@ -167,7 +165,6 @@ class _Wanted:
     work: str
     limit_s: float
     memory_bytes: int
-    imports: tuple[str, ...]
 
 
 class _Collector:
@@ -392,7 +389,6 @@ class _Collector:
             jobs=1 if self.options.gpus else self.options.cpus,
             limit_s=self.wanted.limit_s,
             memory_bytes=self.wanted.memory_bytes,
-            imports=self.wanted.imports,
         )
 
 

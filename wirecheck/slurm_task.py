@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import pickle
 import signal
@@ -35,8 +34,6 @@ class Element:
     """Of each item."""
     memory_bytes: int = MEMORY_BYTES
     """Of each item, beside what it shares with the others."""
-    imports: tuple[str, ...] = ()
-    """Modules that each item would otherwise import for itself."""
 
     def __call__(self) -> None:
         """Every item that no earlier attempt has answered. Raises SystemExit where results cannot be written."""
@@ -71,8 +68,6 @@ class Element:
     def _outcomes(self, names: list[str]) -> Generator[Outcome]:
         with (self.folder / "work" / self.work).open("rb") as file:
             work: Callable[[str], str] = pickle.load(file)  # noqa: S301 - written by who submitted this
-        for module in self.imports:
-            importlib.import_module(module)
         if callable(prepare := getattr(work, "prepare", None)):
             prepare()
         with _Warned() as warned:
