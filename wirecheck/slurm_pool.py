@@ -106,7 +106,8 @@ class SlurmPool:
         """What `work(name)` returns on some node, or how it ended, once for each name, in the order they come.
 
         A name stands for all that its answer depends on: what is in the folder for it is taken. `work` is pickled; its
-        `prepare`, where it has one, is called once in each element. An item that dies by itself is told as by `in_forks`, one whose element ended without answering it after the options' further tries.
+        `prepare`, where it has one, is called once in each element. An item that dies by itself is told as by
+        `in_forks`, one whose element ended without answering it after the options' further tries.
 
         Ctrl-C passes, and the jobs go on: `cancel` ends them. Raises UsageError where Slurm, submitit or what is asked
         of them is not there, CouldNotCheck where Slurm does not answer, OutputNotWritten.
