@@ -51,6 +51,23 @@ def test_the_first_outcome_of_a_name_stands_and_every_byte_is_read_once(tmp_path
     assert list(results.read(frozenset({"c-1"}))) == [Answered("b", "unread", 1.0)]
 
 
+def test_of_what_was_there_an_answer_stands_before_a_death(tmp_path: Path) -> None:
+    for name, outcome in (
+        ("a.1", Died("x", "hung", 9.0)),
+        ("b.1", Answered("x", "late", 3.0)),
+        ("c.1", Died("x", "no", 1)),
+    ):
+        (tmp_path / f"{name}.jsonl").write_bytes(result_line(outcome))
+    (tmp_path / "d.1.jsonl").write_bytes(
+        result_line(Answered("x", "later", 1.0)) + result_line(Died("y", "alone", 1.0))
+    )
+    (tmp_path / "notes.txt").write_text("none of ours")
+    results = ResultFolder(tmp_path)
+    assert results.kept() == [Answered("x", "late", 3.0), Died("y", "alone", 1.0)]
+    (tmp_path / "e.1.jsonl").write_bytes(result_line(Answered("z", "new", 1.0)))
+    assert list(results.read()) == [Answered("z", "new", 1.0)]
+
+
 def test_the_log_forgets_what_was_planned_and_not_submitted_and_mends_a_torn_tail(tmp_path: Path) -> None:
     path = tmp_path / "jobs.jsonl"
     log = JobLog(path)

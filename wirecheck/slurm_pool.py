@@ -198,7 +198,7 @@ class _Collector:
 
     def kept(self) -> Iterator[Outcome]:
         """What is in the folder already."""
-        for outcome in self.results.read():
+        for outcome in self.results.kept():
             if outcome.name in self.open:
                 yield self._close(outcome)
 

@@ -204,15 +204,27 @@ class ResultFolder:
                     self._offsets.setdefault(entry.name, 0)
         for name in list(self._offsets):
             if open_chunks is None or name.partition(".")[0] in open_chunks:
-                yield from self._read(name)
+                for outcome in self._read(name):
+                    if outcome.name not in self._told:
+                        self._told.add(outcome.name)
+                        yield outcome
+
+    def kept(self) -> list[Outcome]:
+        """What was there before; where one attempt has died and another answered, the answer."""
+        found: dict[str, Outcome] = {}
+        for entry in sorted(os.scandir(self.folder), key=lambda entry: entry.name):
+            for outcome in self._read(entry.name) if entry.name.endswith(".jsonl") else ():
+                if not isinstance(found.get(outcome.name), Answered):
+                    found[outcome.name] = outcome
+        self._told |= found.keys()
+        return list(found.values())
 
     def _read(self, name: str) -> Iterator[Outcome]:
         with (self.folder / name).open("rb") as file:
-            file.seek(self._offsets[name])
+            file.seek(self._offsets.setdefault(name, 0))
             records, read = whole_lines(file.read())
         self._offsets[name] += read
         for fields in records:
             outcome = outcome_of(fields)
-            if outcome is not None and outcome.name not in self._told:
-                self._told.add(outcome.name)
+            if outcome is not None:
                 yield outcome
