@@ -33,8 +33,8 @@ def place(four_models: Path) -> Path:
 # --- the command -------------------------------------------------------------------------------------------------
 
 
-def command(place: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"WIRECHECK_CACHE": str(place / "cache"), "NO_COLOR": "1", "COLUMNS": "100"}
+def command(place: Path, *words: str, **changed: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | changed | {"WIRECHECK_CACHE": str(place / "cache"), "NO_COLOR": "1", "COLUMNS": "100"}
     line = [sys.executable, "-m", "wirecheck.cli", *words]
     return subprocess.run(line, cwd=place, env=environment, capture_output=True, text=True, check=False)
 
@@ -231,3 +231,13 @@ def test_ctrl_c_among_the_reports_of_pairs_keeps_those_that_are_made(place, monk
     assert Matrix.model_validate_json(capsys.readouterr().out).status == "finished"
     assert len(list((place / "pairs").glob("*.md"))) == 1
     assert (place / "m.md").read_text().count("(pairs/") == 1
+
+
+def test_a_run_is_attached_to_from_any_folder(place):
+    words = ("./one", "./two", "--executor", "slurm", "--run", "runs/r", "--json", "m.json", *INSPECTED)
+    away = {"PATH": str(place)}  # there is no Slurm
+    assert command(place, "matrix", *words, **away).returncode == 2
+    for more in ((), ("--cancel",)):
+        done = command(place / "runs", "matrix", "--attach", "r", *more, **away)
+        assert done.returncode == 2, done.stderr
+        assert not (place / "r").exists(), "another run was begun"

@@ -56,17 +56,13 @@ _EVERY = 500
 
 def matrix_command(models: Sequence[str], options: Mapping[str, Any]) -> int:
     """0 when every pair is judged, 4 when a model could not be read. Raises WirecheckError's children."""
-    run: Path | None = options["attach"]
+    run: Path | None = options["attach"] and options["attach"].absolute()  # attaching goes on in another folder
     if options["cancel"]:
         return _cancelled(run)
-    if run is None:
-        asked = asked_of(models, options)
-        check_endings(asked.paths, asked.output.json_file)
-        run = None if asked.slurm is None else begin(options["run"], asked)
-    else:
-        asked = gone_on_with(run, models, options)
-        run = run.absolute()
-        check_endings(asked.paths, asked.output.json_file)
+    asked = asked_of(models, options) if run is None else gone_on_with(run, models, options)
+    check_endings(asked.paths, asked.output.json_file)
+    if run is None and asked.slurm is not None:
+        run = begin(options["run"], asked)
     console, shelf = stderr_console(), Shelf.of_user(fresh=asked.fresh)
     if trouble := shelf.store.trouble():
         console.print(Text(visible(trouble), style="yellow"), soft_wrap=True)

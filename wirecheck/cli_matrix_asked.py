@@ -24,9 +24,9 @@ _NAME = 60
 
 
 def gone_on_with(run: Path, models: Sequence[str], options: Mapping[str, Any]) -> Asked:
-    """What the run in a folder was asked, with the files and the cluster's options that are given now."""
+    """What the run in a folder, by its absolute path, was asked, with the files and the cluster's options given now."""
     _no_question(models, options)
-    output, before = _output(options, absolute=True), attached(run.absolute())
+    output, before = _output(options, absolute=True), attached(run)
     slurm = slurm_options(options, before.slurm or {})
     given = {key: value for key, value in output if value}
     return before.model_copy(

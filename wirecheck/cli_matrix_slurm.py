@@ -110,7 +110,10 @@ def _check_own(folder: Path) -> None:
 
 
 def attached(folder: Path) -> Asked:
-    """What the run in a folder was asked, from the folder it was asked in. Raises UsageError."""
+    """What the run in a folder was asked; from then on this process is in the folder it was asked in.
+
+    Hence `folder` is to be an absolute path. Raises UsageError.
+    """
     if not folder.is_dir():
         raise UsageError(f"{folder}: no run of a matrix", next_step="name the folder that --run made")
     _check_own(folder)
@@ -132,9 +135,12 @@ def in_words(standing: Standing) -> str:
 
 
 def cancel(folder: Path) -> None:
-    """Take what is left of a run's jobs out of the queue; its answers stay. Raises UsageError, CouldNotCheck."""
-    asked = attached(folder.absolute())
-    SlurmPool(folder.absolute(), slurm_options(_NOTHING, asked.slurm or {})).cancel()
+    """Take what is left of the jobs of a run, by its absolute path, out of the queue; its answers stay.
+
+    Raises UsageError, CouldNotCheck.
+    """
+    asked = attached(folder)
+    SlurmPool(folder, slurm_options(_NOTHING, asked.slurm or {})).cancel()
 
 
 _NOTHING: Mapping[str, Any] = dict.fromkeys((*SLURM_OPTIONS, "slurm_option"))
