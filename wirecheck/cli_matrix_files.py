@@ -9,20 +9,21 @@ import re
 import shutil
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
 
 from wirecheck.cli_output import FACES as PAIR_FACES
-from wirecheck.cli_output import write
+from wirecheck.cli_output import write, written
 from wirecheck.errors import OutputNotWritten, UsageError
 from wirecheck.matrix_records import Matrix, MatrixCell
 from wirecheck.matrix_tally import Tally
 from wirecheck.matrix_work import Pair
 from wirecheck.schema import PairResult
 from wirecheck.views import matrix as view
+from wirecheck.whole_file import begin_aside, put_in_place
 
 PAGES = {".md": view.render, ".html": view.render_html}
 """Made at the end, from the sums and the best pairs."""
@@ -44,10 +45,7 @@ class _File(ABC):
 
     def begin(self) -> None:
         """Open it. Raises OSError."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name[:60]}.", suffix=".part")
-        os.close(handle)
-        self.aside = Path(name)
+        self.aside = begin_aside(self.path)
 
     @abstractmethod
     def add(self, cell: MatrixCell) -> None:
@@ -60,10 +58,7 @@ class _File(ABC):
     def publish(self) -> None:
         """Move it to its place. Raises OSError."""
         assert self.aside is not None
-        with self.aside.open("rb+") as file:
-            os.fsync(file.fileno())
-        self.aside.chmod(0o644)
-        os.replace(self.aside, self.path)  # noqa: PTH105 - one atomic move, by its own name
+        put_in_place(self.aside, self.path)
 
     def drop(self) -> None:
         """Nothing of it is left but what was published."""
@@ -207,7 +202,7 @@ class MatrixFiles:
     def add(self, cell: MatrixCell) -> None:
         """One cell more, in every file. Raises OutputNotWritten."""
         for file in self._files:
-            with _told(file.path):
+            with written(file.path):
                 file.add(cell)
 
     def publish(self, head: Matrix) -> None:
@@ -215,7 +210,7 @@ class MatrixFiles:
         refused = None
         for file in self._files:
             try:
-                with _told(file.path):
+                with written(file.path):
                     file.end(head)
                     file.publish()
             except OutputNotWritten as error:
@@ -226,7 +221,7 @@ class MatrixFiles:
     def __enter__(self) -> MatrixFiles:
         with ExitStack() as stack:
             for file in self._files:
-                with _told(file.path):
+                with written(file.path):
                     file.begin()
                 stack.callback(file.drop)
             self._stack = stack.pop_all()
@@ -234,17 +229,6 @@ class MatrixFiles:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
-
-
-@contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """A disk that refuses, in one line."""
-    try:
-        yield
-    except OSError as error:
-        raise OutputNotWritten(
-            f"{path}: not written: {error.strerror or error}", next_step="free some space or name another place"
-        ) from None
 
 
 def write_pages(reports: Sequence[Path], head: Matrix, tally: Tally, links: dict[Pair, Path]) -> None:

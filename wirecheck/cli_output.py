@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -58,8 +59,15 @@ def face(path: Path) -> Callable[[PairResult], str]:
 
 def write(path: Path, text: str) -> None:
     """Put `text` at `path` whole or not at all. Raises OutputNotWritten."""
-    try:
+    with written(path):
         put_whole(path, text)
+
+
+@contextmanager
+def written(path: Path) -> Iterator[None]:
+    """Inside it `path` is written: a disk that refuses is OutputNotWritten, in one line."""
+    try:
+        yield
     except OSError as error:
         raise OutputNotWritten(
             f"{path}: not written: {error.strerror or error}", next_step="free some space or name another place"

@@ -28,11 +28,11 @@ from wirecheck.weight_files import is_regular, sha256_of, stamp
 FORMAT = 3
 """Of the answers: another number, other keys."""
 T = TypeVar("T")
-_RUNS: TypeAdapter[tuple[ProbeRun, ...]] = TypeAdapter(tuple[ProbeRun, ...])
+RUNS: TypeAdapter[tuple[ProbeRun, ...]] = TypeAdapter(tuple[ProbeRun, ...])
 _BY_DESIGN = ("beyond --depth", "moot after")
 """How the reasons begin for which a probe is skipped whatever the machine."""
-_BOTH = ("whole",)
-"""Parts of a key that are of both models."""
+_WHOLE = "whole"
+"""The part of a key that is of both models."""
 _SIDE = re.compile(r"\((?:a|b)\)")
 """How the reasons of `runner.why_not` name a model."""
 _NVIDIA = Path("/proc/driver/nvidia")
@@ -62,18 +62,14 @@ class Shelf:
 
     def models(self, check: Check) -> dict[Subject, tuple[ProbeRun, ...]]:
         """The runs of each model that are there."""
-        kept = {side: self._kept(check, side, _RUNS.validate_json) for side in _sides(check)}
+        kept = {side: self._kept(check, side, RUNS.validate_json) for side in _sides(check)}
         return {side: of_side(runs, side) for side, runs in kept.items() if runs is not None}
 
     def _kept(self, check: Check, part: str, parsed: Callable[[str], T]) -> T | None:
         """What is there of a part; None where nothing is, or it may not be taken."""
         if not self.may_take(check.request):
             return None
-        text = self.store.get(key_of(check, part))
-        try:
-            return None if text is None else parsed(text)
-        except ValidationError:
-            return None
+        return read_as(self.store.get(key_of(check, part)), parsed)
 
     def keep(self, check: Check, result: PairResult) -> None:
         """Put there what would be found again. A disk that takes nothing costs time and nothing else."""
@@ -85,7 +81,7 @@ class Shelf:
         for side in _sides(check):
             own = [run for run in result.runs if run.subject == side]
             if own and all(map(is_final, own)):
-                rows.append((side, "model", _RUNS.dump_json(of_side(own, "a")).decode()))
+                rows.append((side, "model", RUNS.dump_json(of_side(own, "a")).decode()))
         self._put([(check, *row) for row in rows])
 
     def _put(self, rows: Sequence[tuple[Check, str, str, str]]) -> None:
@@ -93,6 +89,14 @@ class Shelf:
         own = [(key_of(check, part), kind, text) for check, part, kind, text in rows if not check.request.wire.is_own]
         if own:
             self.store.put_many(own)
+
+
+def read_as(text: str | None, parsed: Callable[[str], T]) -> T | None:
+    """What a kept text says; None where there is none, or it is of another version."""
+    try:
+        return None if text is None else parsed(text)
+    except ValidationError:
+        return None
 
 
 def of_side(runs: Sequence[ProbeRun], side: Subject) -> tuple[ProbeRun, ...]:
@@ -124,7 +128,7 @@ def key_of(check: Check, part: str) -> str:
     """Of the whole, or of the runs of model `a` or `b`, which depend on the other one in nothing."""
     request = check.request
     policy = request.policy.model_dump(mode="json", exclude={"accepted", "required", "strict"})
-    if part not in _BOTH:
+    if part != _WHOLE:
         policy["expectations"] = [one | {"subject": ""} for one in policy["expectations"] if one["subject"] == part]
         for of_sides in ("pins", "locked"):
             policy[of_sides] = [one | {"subject": ""} for one in policy[of_sides] if one["subject"] == part]
@@ -132,8 +136,8 @@ def key_of(check: Check, part: str) -> str:
     models = {"a": check.a, "b": check.b}
     told = {
         "format": FORMAT,
-        "part": part if part in _BOTH else "model",
-        "models": [_told(one) for side, one in models.items() if one is not None and part in (*_BOTH, side)],
+        "part": part if part == _WHOLE else "model",
+        "models": [_told(one) for side, one in models.items() if one is not None and part in (_WHOLE, side)],
         "wire": request.wire.model_dump(mode="json"),
         "train": request.train.model_dump(mode="json"),
         "policy": policy,

@@ -107,6 +107,8 @@ class Survey:
     """Pairs that were run, now or earlier."""
     _held: dict[str, Snapshot] = field(default_factory=dict)
     """Files of the models, where pairs are to be run."""
+    _common: dict[str, dict[str, int]] = field(default_factory=dict)
+    """What vocabularies share, by the digests of both, the lower one first."""
     _gone: set[str] = field(default_factory=set)
     """Vocabularies that could not be compared with some other."""
     begin: float = field(default_factory=time.perf_counter)
@@ -120,11 +122,6 @@ class Survey:
     def rule(self) -> Rule:
         """What judges pairs without running anything."""
         return Rule(self.request, self._shared)
-
-    @cached_property
-    def _common(self) -> dict[str, dict[str, int]]:
-        """What vocabularies share, by the digests of both, the lower one first."""
-        return {}
 
     def run(self) -> None:
         """Everything that must be run. Ctrl-C passes: what has come by then stands, and is in the store."""

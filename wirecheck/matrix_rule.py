@@ -21,19 +21,11 @@ from wirecheck.probes.wire_sizes import WIRE_SIZES
 from wirecheck.runner import Request, beyond, pair_probes
 from wirecheck.schema import Level, Severity
 from wirecheck.sketch import Sketch
-from wirecheck.verdict import Expected, Grave, Standing, decided
-from wirecheck.vram.formula import (
-    MemoryShape,
-    estimate,
-    lower_bound_bytes,
-    margin,
-    peak_bytes,
-    shared_parts,
-    sums,
-)
+from wirecheck.verdict import Expected, Grave, Standing, decided, refused
+from wirecheck.vram.formula import MemoryShape, peak_bytes, shared_parts, sums
 from wirecheck.vram.gpus import find
 from wirecheck.vram.moments import Terms
-from wirecheck.vram.placement import StepFigures, guessed, not_shown, place, unknown_sizes
+from wirecheck.vram.placement import not_shown, place, step_figures, unknown_sizes
 from wirecheck.wires import WIRES, pair_count
 from wirecheck.wires.sizes import Sizes, misfit
 
@@ -176,7 +168,7 @@ class Rule:
             on_side = replace(sketch.shape, side=side)
             shape = _Shape(on_side, sums(on_side, self.request.wire, self.request.train))
         whole: Standing = own.standing(side, sketch.levels)
-        standing = replace(whole, grave=frozenset(one for one in whole.grave if one.severity in self._refused))
+        standing = replace(whole, grave=frozenset(one for one in whole.grave if one.severity in self._deciding))
         return Member(
             name,
             sketch,
@@ -235,7 +227,14 @@ class Rule:
         told: dict[str, float | int | str] = {"memory": allocated + on_top, "memory_method": "formula"}
         if not self.request.policy.gpus:
             return Answer(told=told)
-        step = self._figures(a, b, allocated + on_top, trainable)
+        step = step_figures(
+            (a.shape.shape, b.shape.shape),
+            self.request.wire,
+            self.request.train,
+            trainable,
+            allocated=allocated + on_top,
+            is_counted=a.sketch.is_counted and b.sketch.is_counted,
+        )
         placed = [(one, place(step, find(one.name), one.count)) for one in self.request.policy.gpus]
         grave = tuple(_grave(one.code, one.claim) for _, one in placed if one.fit != "fits")
         return Answer(gap=_skipped(not_shown(step, placed)), grave=grave, told=told)
@@ -253,21 +252,6 @@ class Rule:
 
         return on_top
 
-    def _figures(self, a: Member, b: Member, allocated: int, trainable: int) -> StepFigures:
-        assert a.shape is not None
-        assert b.shape is not None
-        wire, train, shapes = self.request.wire, self.request.train, (a.shape.shape, b.shape.shape)
-        sure = a.sketch.is_counted and b.sketch.is_counted and not any(one.reservations for one in shapes)
-        return StepFigures(
-            allocated=allocated,
-            apart=max(estimate(one, None, wire, train, trainable).allocated_bytes for one in shapes),
-            margin=margin(shapes, wire),
-            floor=lower_bound_bytes(*shapes, train, trainable) if sure else 0,
-            models=2,
-            guessed=guessed(shapes, wire),
-            is_own=wire.is_own,
-        )
-
     # --- the verdict --------------------------------------------------------------------------------------------------
 
     def _usual(self, a: Member, b: Member) -> _Decided:
@@ -282,14 +266,14 @@ class Rule:
         parts = (a.standing, b.standing, pair)
         outcome, strength, because = decided(parts, self.request.policy)
         grave = {
-            (one.code, one.subject, one.claim) for part in parts for one in part.grave if one.severity in self._refused
+            (one.code, one.subject, one.claim) for part in parts for one in part.grave if one.severity in self._deciding
         }
         causes = tuple(MatrixCause(code=code, subject=subject, claim=claim) for code, subject, claim in sorted(grave))
         return _Decided(OUTCOMES[outcome], strength, because, causes)
 
     @cached_property
-    def _refused(self) -> tuple[Severity, ...]:
-        return (Severity.BLOCK, Severity.WARN) if self.request.policy.strict else (Severity.BLOCK,)
+    def _deciding(self) -> frozenset[Severity]:
+        return refused(self.request.policy)
 
 
 def _grave(code: str, claim: str) -> Grave:

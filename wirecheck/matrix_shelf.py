@@ -14,11 +14,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
-from wirecheck.gate_shelf import Shelf
+from wirecheck.gate_shelf import RUNS, Shelf, read_as
 from wirecheck.matrix_records import MatrixCell
-from wirecheck.matrix_work import RUNS, JudgedPair, Pair, PairRuns, ProbedModel
+from wirecheck.matrix_work import JudgedPair, Pair, PairRuns, ProbedModel
 from wirecheck.runner import Request
 from wirecheck.schema import Level
 from wirecheck.sketch import Sketch
@@ -54,11 +52,7 @@ class MatrixShelf:
 
     def sketch(self, name: str) -> Sketch | None:
         """That of a model, where its runs are there, too."""
-        text = self._taken(f"{self.keys[name]}/sketch/{FORMAT}")
-        try:
-            return None if text is None else Sketch.model_validate_json(text)
-        except ValidationError:
-            return None
+        return read_as(self._taken(f"{self.keys[name]}/sketch/{FORMAT}"), Sketch.model_validate_json)
 
     def runs(self, name: str) -> str | None:
         """What its probes came to, as JSON."""
@@ -90,20 +84,15 @@ class MatrixShelf:
             if self.passing.isdisjoint(pair):
                 names.setdefault(f"{self.pair_key(pair)}/cell", []).append(pair)
         for key, text in self.shelf.store.get_many(names):
-            try:
-                found = MatrixCell.model_validate_json(text)
-            except ValidationError:
+            found = read_as(text, MatrixCell.model_validate_json)
+            if found is None:
                 continue
             for a, b in names[key]:
                 yield (a, b), found.model_copy(update={"a": a, "b": b, "kept": True})
 
     def pair_runs(self, pair: Pair) -> PairRuns | None:
         """What the pair's own probes came to."""
-        text = self._text(f"{self.pair_key(pair)}/runs")
-        try:
-            return None if text is None else PairRuns.model_validate_json(text)
-        except ValidationError:
-            return None
+        return read_as(self._text(f"{self.pair_key(pair)}/runs"), PairRuns.model_validate_json)
 
     def keep_pairs(self, found: Iterable[JudgedPair]) -> None:
         """Put there what pairs came to, all at once."""

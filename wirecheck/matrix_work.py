@@ -17,17 +17,17 @@ from pydantic import TypeAdapter
 
 from wirecheck import zoo_warm
 from wirecheck.gate_records import OUTCOMES
-from wirecheck.gate_shelf import is_final, of_side
+from wirecheck.gate_shelf import RUNS, is_final, of_side
 from wirecheck.loan import Loan
 from wirecheck.matrix_records import MatrixCause, MatrixCell
 from wirecheck.runner import Check, Request, Silent
 from wirecheck.schema import MemoryEstimate, PairResult, ProbeRun, Record, Severity, Subject
-from wirecheck.sketch import Sketch, sketch, vocabulary_of
+from wirecheck.sketch import Sketch, sketch, texts_of
 from wirecheck.snapshot import JsonUnreadable, Snapshot
+from wirecheck.verdict import refused
 from wirecheck.vocabulary import fingerprints
 
 Pair = tuple[str, str]
-RUNS: TypeAdapter[tuple[ProbeRun, ...]] = TypeAdapter(tuple[ProbeRun, ...])
 
 
 class ProbedModel(Record):
@@ -93,8 +93,8 @@ class ModelWork:
         check = Check(self.request, snapshot, snapshot, Silent())
         bench = check.model()
         runs = tuple(check.runs)
-        tokens = vocabulary_of(bench, runs)
-        marks = None if tokens is None else fingerprints(tokens).tobytes()
+        texts = texts_of(bench, runs)
+        marks = None if texts is None else fingerprints(texts).tobytes()
         digest = None if marks is None else hashlib.sha256(marks).hexdigest()[:40]
         sides: dict[Subject, Sequence[ProbeRun]] = {"a": runs, "b": of_side(runs, "b")}
         return ProbedModel(
@@ -163,8 +163,7 @@ def _types(snapshots: Iterable[Snapshot]) -> Iterator[str]:
 
 def cell_of(pair: Pair, result: PairResult, seconds: float) -> MatrixCell:
     """What a table tells of one result."""
-    refused = (Severity.BLOCK, Severity.WARN) if result.policy.strict else (Severity.BLOCK,)
-    findings = [one for one in result.findings if one.severity in refused]
+    findings = [one for one in result.findings if one.severity in refused(result.policy)]
     facts = {fact.key: fact.value for run in result.runs for fact in run.facts if fact.subject == "pair"}
     told = {key: facts[key] for key in ("token_length_ratio", "vocabulary_shared") if facts.get(key) is not None}
     return MatrixCell(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -106,15 +106,14 @@ def sketch(
     )
 
 
-def vocabulary_of(bench: ModelBench, runs: Sequence[ProbeRun]) -> dict[str, int] | None:
-    """Its tokens, where a pair of it is asked to compare them and they can be had; else None."""
+def texts_of(bench: ModelBench, runs: Sequence[ProbeRun]) -> Iterable[bytes] | None:
+    """What its tokens stand for, where a pair of it is asked to compare them and they can be had; else None."""
     if unmet(PAIRING, runs) or moot(PAIRING, runs):
         return None
     try:
-        found: dict[str, int] = bench.tokenizer.get_vocab()
+        return bench.spelt
     except Exception:  # noqa: BLE001 - the pair's own probe tries again, and its crash or reason is kept
         return None
-    return found
 
 
 def _side(check: Check, bench: ModelBench, side: Subject, runs: Sequence[ProbeRun]) -> SketchSide:

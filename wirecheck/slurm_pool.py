@@ -12,7 +12,6 @@ import contextlib
 import errno
 import hashlib
 import json
-import os
 import secrets
 import time
 from collections import defaultdict
@@ -128,17 +127,10 @@ class SlurmPool:
         """The pickled function's file: one for each function, however many elements there are."""
         content = pickled(work)
         path = self.folder / "work" / f"{hashlib.sha256(content).hexdigest()[:16]}.pkl"
-        aside = path.with_suffix(f".{os.getpid()}.part")
         try:
-            with aside.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(aside, path)  # noqa: PTH105 - one atomic move, by its own name
+            put_whole(path, content)
         except OSError as error:
             raise _unwritten(path, error) from error
-        finally:
-            aside.unlink(missing_ok=True)
         return path.name
 
     @contextlib.contextmanager

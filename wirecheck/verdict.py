@@ -107,18 +107,19 @@ def _gap(question: Expected, runs: Sequence[ProbeRun]) -> str | None:
     return reasons[0] if reasons else None
 
 
-def _refused(policy: Policy) -> frozenset[Severity]:
+def refused(policy: Policy) -> frozenset[Severity]:
+    """The severities that decide against a pair, where nobody accepted the finding."""
     return frozenset((Severity.BLOCK, Severity.WARN) if policy.strict else (Severity.BLOCK,))
 
 
 def _blockers(parts: Sequence[Standing], policy: Policy) -> tuple[str, ...]:
     accepted = {(one.code, one.subject) for one in policy.accepted}
-    refused = _refused(policy)
+    deciding = refused(policy)
     found = {
         one
         for part in parts
         for one in part.grave
-        if one.severity in refused and (one.code, one.subject) not in accepted
+        if one.severity in deciding and (one.code, one.subject) not in accepted
     }
     return tuple(
         f"{code} ({subject}): {claim}" + (" (a warning, refused by --strict)" if severity is Severity.WARN else "")
@@ -130,9 +131,9 @@ def _taken(parts: Sequence[Standing], policy: Policy) -> tuple[str, ...]:
     """What would have decided otherwise, had the user not accepted it."""
     if not policy.accepted:
         return ()
-    refused = {(one.code, one.subject) for part in parts for one in part.grave if one.severity in _refused(policy)}
+    deciding = {(one.code, one.subject) for part in parts for one in part.grave if one.severity in refused(policy)}
     return tuple(
         f"accepted until {one.until}: {one.code} ({one.subject}): {one.reason}"
         for one in sorted(policy.accepted, key=lambda one: (one.code, one.subject, one.until, one.reason))
-        if (one.code, one.subject) in refused
+        if (one.code, one.subject) in deciding
     )

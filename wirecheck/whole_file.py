@@ -7,18 +7,29 @@ import tempfile
 from pathlib import Path
 
 
-def put_whole(path: Path, text: str) -> None:
-    """Put `text` at `path`, making its folder. Raises OSError; then nothing half-written is left."""
-    aside: str | None = None
+def put_whole(path: Path, content: str | bytes) -> None:
+    """Put `content` at `path`, making its folder. Raises OSError; then nothing half-written is left."""
+    aside: Path | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:60]}.", suffix=".part")
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(aside).chmod(0o644)
-        os.replace(aside, path)  # noqa: PTH105 - one atomic move, by its own name
+        aside = begin_aside(path)
+        aside.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+        put_in_place(aside, path)
     finally:
         if aside is not None:
-            Path(aside).unlink(missing_ok=True)
+            aside.unlink(missing_ok=True)
+
+
+def begin_aside(path: Path) -> Path:
+    """An empty file beside `path`, whose folder is made, to be written and then moved there. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:60]}.", suffix=".part")
+    os.close(handle)
+    return Path(name)
+
+
+def put_in_place(aside: Path, path: Path) -> None:
+    """Move what was written aside to `path`, when all of it is on the disk. Raises OSError."""
+    with aside.open("rb+") as file:
+        os.fsync(file.fileno())
+    aside.chmod(0o644)
+    os.replace(aside, path)  # noqa: PTH105 - one atomic move, by its own name

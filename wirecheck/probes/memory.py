@@ -18,16 +18,16 @@ from wirecheck.schema import (
     MemoryEstimate,
     TrainSpec,
 )
-from wirecheck.vram.formula import MemoryShape, estimate, lower_bound_bytes
+from wirecheck.vram.formula import MemoryShape, estimate
 from wirecheck.vram.gpus import GPUS, Gpu, find
 from wirecheck.vram.placement import (
     CONTEXT_BYTES,
     Placement,
     StepFigures,
     gigabytes,
-    guessed,
     not_shown,
     place,
+    step_figures,
     unknown_sizes,
 )
 
@@ -49,18 +49,13 @@ class _Step:
     @cached_property
     def figures(self) -> StepFigures:
         """What decides where it fits."""
-        wire, train = self.bench.wire, self.bench.train
-        apart = [estimate(shape, None, wire, train, self.trainable).allocated_bytes for shape in self.shapes]
-        made = self.estimate()
-        sure = all(model.snapshot.tensors for model in self.models) and not any(s.reservations for s in self.shapes)
-        return StepFigures(
-            allocated=made.allocated_bytes,
-            apart=max(apart) if len(apart) > 1 else made.allocated_bytes,
-            margin=made.margin,
-            floor=lower_bound_bytes(self.shapes[0], self._other, train, self.trainable) if sure else 0,
-            models=len(self.models),
-            guessed=guessed(self.shapes, wire),
-            is_own=wire.is_own,
+        return step_figures(
+            self.shapes,
+            self.bench.wire,
+            self.bench.train,
+            self.trainable,
+            allocated=self.estimate().allocated_bytes,
+            is_counted=all(model.snapshot.tensors for model in self.models),
         )
 
     @property

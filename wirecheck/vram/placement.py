@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from wirecheck.schema import GpuRequest, WireSpec
-from wirecheck.vram.formula import MemoryShape
+from wirecheck.schema import GpuRequest, TrainSpec, WireSpec
+from wirecheck.vram.formula import MemoryShape, estimate, lower_bound_bytes, margin
 from wirecheck.vram.gpus import Gpu, find
 
 CONTEXT_BYTES = 600 * 2**20
@@ -35,6 +35,30 @@ class StepFigures:
     def claim(self, words: str) -> str:
         """A claim by the formula, with what it had to guess."""
         return f"{words} ({self.guessed})." if self.guessed else f"{words}."
+
+
+def step_figures(
+    shapes: Sequence[MemoryShape],
+    wire: WireSpec,
+    train: TrainSpec,
+    trainable: int,
+    *,
+    allocated: int,
+    is_counted: bool,
+) -> StepFigures:
+    """Those of a step that peaks at `allocated` bytes; `is_counted`: its models' tensors were read from files."""
+    other = shapes[1] if len(shapes) > 1 else None
+    is_sure = is_counted and not any(one.reservations for one in shapes)
+    apart = [estimate(one, None, wire, train, trainable).allocated_bytes for one in shapes if other is not None]
+    return StepFigures(
+        allocated=allocated,
+        apart=max(apart, default=allocated),
+        margin=margin(shapes, wire),
+        floor=lower_bound_bytes(shapes[0], other, train, trainable) if is_sure else 0,
+        models=len(shapes),
+        guessed=guessed(shapes, wire),
+        is_own=wire.is_own,
+    )
 
 
 class Placement(NamedTuple):
