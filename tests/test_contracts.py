@@ -36,6 +36,7 @@ FLOORS = {
         "matrix_tally",
         "baseline",
         "machine_records",
+        "timeline_records",
         "whole_file",
         "errors",
         "codes",

@@ -12,6 +12,7 @@ from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt, computed_f
 
 from wirecheck.record import LADDER, Level, Outcome, Record, Scalar, Severity, Subject
 from wirecheck.specs import Acceptance, Expectation, GpuRequest, LockedSide, Pin, Policy, TrainSpec, WireSpec
+from wirecheck.timeline_records import MemoryTimeline, TimelinePart, TimelinePhase
 
 __all__ = [
     "LADDER",
@@ -30,6 +31,7 @@ __all__ = [
     "LockedSide",
     "MemoryEstimate",
     "MemoryPart",
+    "MemoryTimeline",
     "Outcome",
     "PairResult",
     "Pin",
@@ -42,6 +44,8 @@ __all__ = [
     "Severity",
     "Skipped",
     "Subject",
+    "TimelinePart",
+    "TimelinePhase",
     "TrainSpec",
     "Verdict",
     "WireSpec",
@@ -209,6 +213,8 @@ class Fit(Record):
     outcome: Literal["fits", "uncertain", "does-not-fit"]
     free_bytes: int
     """Usable bytes less the estimate; negative when it does not fit."""
+    usable_bytes: PositiveInt | None = None
+    """What a process can have of one such GPU; None in results made before this was kept."""
 
 
 class MemoryEstimate(Record):
@@ -226,6 +232,8 @@ class MemoryEstimate(Record):
     process_bytes: int | None = None
     """What the driver would show; None where not estimated."""
     fits: tuple[Fit, ...] = ()
+    timeline: MemoryTimeline | None = None
+    """Live bytes over the step; None where it was not traced."""
 
     @computed_field  # type: ignore[prop-decorator]
     @property
