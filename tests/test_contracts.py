@@ -94,7 +94,7 @@ SOLE_IMPORTERS = {
     "rich": ("cli", "cli_*", "views.console"),
     "submitit": ("slurm_queue", "slurm_task"),
     "cloudpickle": ("slurm_queue",),
-    "matplotlib": (),
+    "matplotlib": ("views.pictures", "views.pictures_*"),
     "requests": (),
 }
 """One outside world per file: who alone may import each library when it runs."""
