@@ -58,7 +58,7 @@ class Picture:
 def inline(picture: Picture) -> str:
     """The picture as an HTML `<figure>` on one line; its ids begin with its name."""
     caption = html.escape(visible(picture.title))
-    return f'<figure class="picture" id="picture-{picture.name}">{picture.svg}<figcaption>{caption}</figcaption></figure>'
+    return f'<figure class="picture" style="margin:1rem 0" id="picture-{picture.name}">{picture.svg}<figcaption>{caption}</figcaption></figure>'
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,13 @@ class Fill:
             "facecolor": stand_in(self.tone),
             "edgecolor": stand_in("paper"),
             "hatch": self.hatch,
-            "linewidth": 0.8,
+            "linewidth": 0.6,
             "clip_on": False,
         }
+
+
+Entry = tuple[Fill | None, str, str]
+"""Of a legend: fill, name, figure."""
 
 
 @dataclass
@@ -97,7 +101,7 @@ class Sheet:
         if backed:
             wide = width_of(words)
             left = x - wide * {"left": 0.0, "center": 0.5, "right": 1.0}[anchor]
-            self.rectangle(left - 3, y - TEXT + 1, wide + 6, TEXT + 3, Fill("paper"))
+            self.rectangle(left - 3, y - TEXT + 1, wide + 6, TEXT + 3, Fill("paper")).set_zorder(2.5)
         weight = "bold" if bold else "normal"
         self.page.text(x, y, words, color=stand_in(tone), ha=anchor, va="baseline", fontweight=weight, clip_on=False)
 
@@ -106,13 +110,19 @@ class Sheet:
         artist.set_gid(f"n{len(self.data)}")
         self.data.append({f"data-{key}": visible(str(value)) for key, value in data.items()})
 
-    def rectangle(self, x: float, y: float, width: float, height: float, fill: Fill, **data: object) -> None:
+    def rectangle(self, x: float, y: float, width: float, height: float, fill: Fill, **data: object) -> Artist:
         """A filled rectangle, with what it stands for."""
         from matplotlib.patches import Rectangle
 
         made = self.page.add_patch(Rectangle((x, y), width, height, **fill.style()))
         if data:
             self.tag(made, **data)
+        return made
+
+    def frame(self, x: float, y: float, width: float, height: float) -> Artist:
+        """A dashed frame, hollow."""
+        across, down = [x, x + width, x + width, x, x], [y, y, y + height, y + height, y]
+        return self.line(across, down, "mute", linestyle=(0, (3, 2)))
 
     def line(self, x: Sequence[float], y: Sequence[float], tone: str = "line", width: float = 1.0, **style: Any) -> Artist:
         """A line through those places."""
@@ -126,13 +136,16 @@ class Sheet:
         made.set_ylim(height, 0)
         return made
 
-    def legend(self, top: float, entries: Sequence[tuple[Fill, str, str]]) -> None:
-        """Swatches with a name and a figure, one a line."""
+    def legend(self, top: float, entries: Sequence[Entry]) -> None:
+        """Swatches with a name and a figure, one a line; a dashed frame for what has no fill."""
         names = [cut(name, WIDTH - 140) for _, name, _ in entries]
         right = 20 + max(map(width_of, names)) + max(width_of(figure) for *_, figure in entries) + 12
         for row, ((fill, _, figure), name) in enumerate(zip(entries, names, strict=True)):
             y = top + row * LINE
-            self.rectangle(0, y + 3, 14, 13, fill)
+            if fill is None:
+                self.frame(0.5, y + 3.5, 13, 12)
+            else:
+                self.rectangle(0, y + 3, 14, 13, fill)
             self.text(20, y + 15, name)
             self.text(right, y + 15, figure, tone="mute", anchor="right")
 

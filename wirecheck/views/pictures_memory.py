@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from wirecheck.schema import Fit, MemoryEstimate, MemoryTimeline, TimelinePart
-from wirecheck.views.pictures import LINE, TEXT, WIDTH, Fill, Picture, Sheet, cut, sheet, size, width_of
+from wirecheck.views.pictures import LINE, TEXT, WIDTH, Entry, Fill, Picture, Sheet, cut, sheet, size, width_of
 from wirecheck.views.words import visible
 
 _SMALL = 0.01
@@ -20,19 +20,19 @@ _FARTHEST = 6
 """A GPU's line farther out than so many fullest phases would make the bars too small to read."""
 _SPILL = "smaller parts"
 _KINDS: tuple[tuple[str, str, str | None], ...] = (
-    ("weights", "strong", None),
-    ("trained parameters", "strong", None),
-    ("encoder and adapters", "strong", None),
-    ("sentence encoder", "strong", "//"),
-    ("activations", "mid", None),
-    ("layer activations", "mid", None),
-    ("encoder and adapter activations", "mid", None),
+    ("weights", "mid", None),
+    ("trained parameters", "mid", None),
+    ("encoder and adapters", "mid", None),
+    ("sentence encoder", "mid", "//"),
+    ("activations", "strong", None),
+    ("layer activations", "strong", None),
+    ("encoder and adapter activations", "strong", None),
     ("logits and loss", "soft", "//"),
     ("waiting losses", "soft", "\\\\"),
-    ("gradients", "mid", "\\\\"),
+    ("gradients", "strong", "\\\\"),
     ("optimizer states", "soft", "xx"),
     ("recomputed", "soft", "||"),
-    ("masks", "soft", ".."),
+    ("masks", "soft", "++"),
     ("embeddings", "soft", None),
     ("workspaces", "mid", "--"),
 )
@@ -42,7 +42,7 @@ _KINDS: tuple[tuple[str, str, str | None], ...] = (
 def fill_of(part: str) -> Fill:
     """The fill of a part: the colour tells whose it is (A, B, the wire), tone and hatch what it is."""
     begins = [kind for kind in _KINDS if part.startswith(kind[0])]
-    kind = max(begins, key=lambda one: len(one[0]), default=("", "soft", "++"))
+    kind = max(begins, key=lambda one: len(one[0]), default=("", "soft", "-"))
     side = part[-1] if part.endswith((" a", " b")) else "rest" if part.endswith(_SPILL) else "wire"
     side = "rest" if part.startswith("workspaces") else side
     return Fill(f"{side}-{kind[1]}", kind[2] if not part.endswith(_SPILL) else None)
@@ -150,11 +150,14 @@ def phases(memory: MemoryEstimate) -> Picture | None:
     head = LINE * len(lines)
     foot = head + _ROW * len(held.rows) + 8
     entries = _made_of(held, held.fullest)
+    beside = (memory.process_bytes or 0) - held.totals[held.fullest]
+    if beside > 0:
+        entries.append((None, "beside them in the process", size(beside)))
     with sheet("memory-phases", foot + LINE * (len(entries) + 2)) as drawn:
         for number, name in enumerate(held.rows):
             _bar(drawn, held, number, head + number * _ROW + LINE + 4, scale)
-        if memory.process_bytes and memory.process_bytes > held.totals[held.fullest]:
-            _process(drawn, held, memory.process_bytes, head + held.fullest * _ROW + LINE + 4, scale)
+        if beside > 0:
+            _process(drawn, held, memory.process_bytes or 0, head + held.fullest * _ROW + LINE + 4, scale)
         _limits(drawn, near, far, foot - 10, scale)
         for number, name in enumerate(held.rows):
             _named(drawn, cut(name, 250), held.totals[number], head + number * _ROW + LINE)
@@ -180,9 +183,8 @@ def _bar(drawn: Sheet, held: Held, row: int, top: float, scale: float) -> None:
 
 def _process(drawn: Sheet, held: Held, process: int, top: float, scale: float) -> None:
     """What the process holds beside its tensors, hollow: it is the process that a GPU has to hold."""
-    start, end = 1 + held.totals[held.fullest] * scale, 1 + process * scale
-    outline = drawn.line([start, end, end, start], [top, top, top + _BAR, top + _BAR], "mute", linestyle=(0, (3, 2)))
-    drawn.tag(outline, process=process)
+    held_at = held.totals[held.fullest]
+    drawn.tag(drawn.frame(1 + held_at * scale, top + 0.5, (process - held_at) * scale, _BAR - 1), process=process)
 
 
 def _named(drawn: Sheet, name: str, total: int, y: float) -> None:
@@ -203,13 +205,13 @@ def _limits(drawn: Sheet, near: Sequence[Limit], far: Sequence[Limit], foot: flo
         drawn.text(WIDTH, row * LINE + TEXT, f"{limit.words} →", tone="limit", anchor="right", backed=True)
 
 
-def _made_of(held: Held, row: int) -> list[tuple[Fill, str, str]]:
+def _made_of(held: Held, row: int) -> list[Entry]:
     """The entries of a legend: the parts of one row, the longest first."""
     ranked = sorted(held.parts, key=lambda part: -held.parts[part][row])
-    return [(fill_of(part), part, size(held.parts[part][row])) for part in ranked]
+    return [(fill_of(part), part, size(held.parts[part][row]) if held.parts[part][row] else "none") for part in ranked]
 
 
-def _legend(drawn: Sheet, held: Held, top: float, entries: Sequence[tuple[Fill, str, str]]) -> None:
+def _legend(drawn: Sheet, held: Held, top: float, entries: Sequence[Entry]) -> None:
     row = held.fullest
     where = "At the peak" if held.rows[row] == "the peak" else f"At the peak, in {cut(held.rows[row], 200)}"
     drawn.text(0, top + LINE - 4, f"{where}: {size(held.totals[row])}", bold=True)
@@ -285,7 +287,7 @@ class _Plot:
             y = self.y(tick * unit)
             if y < _TOP - 1:
                 continue
-            self.drawn.line([_LEFT, WIDTH], [y, y], "line")
+            self.drawn.line([_LEFT, WIDTH], [y, y], "line", zorder=0.5)
             self.drawn.text(_LEFT - 6, y + 5, f"{tick:g}", tone="mute", anchor="right")
         self.drawn.text(0, TEXT - 2, name, tone="mute")
 
@@ -345,7 +347,7 @@ def _phase_at(line: MemoryTimeline, moment: int) -> str:
 
 def _phase_names(line: MemoryTimeline) -> list[tuple[str, float, int]]:
     """(name, x of its middle, row of text) of the phases whose names find room, from the first on."""
-    count, free, placed = len(line.parts[0].bytes), [float(_LEFT - 34)] * _PHASE_ROWS, []
+    count, free, placed = len(line.parts[0].bytes), [-8.0] * _PHASE_ROWS, []
     for phase, end in zip(line.phases, line.ends(), strict=True):
         name = cut(phase.name, 150)
         wide = width_of(name) / 2

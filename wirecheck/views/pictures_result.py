@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from wirecheck.schema import PairResult, Subject
 from wirecheck.views import pictures_memory, story
 from wirecheck.views.pictures import LINE, TEXT, WIDTH, Fill, Picture, Sheet, cut, sheet, width_of
-from wirecheck.views.words import plural, visible
+from wirecheck.views.words import ABSENT, plural, visible
 
 _TEXTS = "sample_tokens_"
 """How the keys of facts begin that count the tokens of a text; the kind of text follows."""
@@ -64,7 +64,7 @@ def ladder(result: PairResult) -> Picture | None:
 
 def _pill(drawn: Sheet, x: float, y: float, wide: float, rung: story.Rung, subject: Subject) -> None:
     if not rung.total:
-        drawn.text(x, y + 24, "no question", tone="mute")
+        drawn.text(x, y + 24, ABSENT, tone="mute")
         return
     drawn.text(x, y + 22, f"{rung.settled} of {rung.total}")
     left, right, middle = x + 5, x + wide - 5, y + 36

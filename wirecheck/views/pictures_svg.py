@@ -24,6 +24,11 @@ TONES: Mapping[str, tuple[str, str]] = {
     "rest-strong": ("#4a525b", "#727c86"),
     "rest-mid": ("#6b747e", "#a1abb5"),
     "rest-soft": ("#8b949d", "#ccd3da"),
+    "heat-0": ("#4a97c9", "#3f7fb0"),
+    "heat-1": ("#2f77b4", "#5a9fd0"),
+    "heat-2": ("#3a559c", "#83bbe4"),
+    "heat-3": ("#3c3478", "#b3d8f2"),
+    "heat-4": ("#2a1548", "#e6f3fd"),
 }
 """Name -> colour on white, colour on dark: Okabe and Ito's blue, vermilion and green, in steps of lightness."""
 _STAND_INS = {f"#fe00{number:02x}": name for number, name in enumerate(TONES)}
@@ -141,7 +146,7 @@ class _Shapes:
         classes = [self._tone("f", style["fill"])] if "fill" in style else []
         if anchor := _ANCHORS.get(style.get("text-anchor", "")):
             classes.append(anchor)
-        if any(one in style.get("font", "").split() for one in ("700", "bold")):
+        if {"700", "bold"} & set(style.get("font", style.get("font-weight", "")).split()):
             classes.append("b")
         placed = _placed(source)
         made = ET.Element("text", {"x": placed[0], "y": placed[1], "class": " ".join(classes)})
