@@ -216,3 +216,8 @@ def _at(found: Largest | None) -> tuple[str, str]:
 def _how(row: FrontierRow) -> str:
     methods = [found.method for found in (row.batch, row.context) if found is not None]
     return " / ".join(dict.fromkeys(methods))
+
+
+def head_of(row: FrontierRow) -> str:
+    """How tables and pictures name the GPUs of a row: `H200`, `2 x H200 (one model per GPU)`."""
+    return View._head(row)

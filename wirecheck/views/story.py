@@ -268,3 +268,8 @@ def outcome_word(run: ProbeRun) -> str:
     """`settled`, or how the run fell short."""
     gap = run.gap(run.level)
     return "settled" if gap is None else ("open" if isinstance(run, Ran) else run.kind)
+
+
+def ladder_of(result: PairResult, subject: Subject) -> tuple[Rung, ...]:
+    """The ladder of one model, or of the pair's own probes, the weakest rung first."""
+    return ladder(result.model_copy(update={"runs": tuple(run for run in result.runs if run.subject == subject)}))

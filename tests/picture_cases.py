@@ -1,0 +1,97 @@
+"""Results, frontiers and timelines that the tests of the pictures draw."""
+
+from __future__ import annotations
+
+from factories import pair_result
+
+from wirecheck.schema import (
+    Fact,
+    Fit,
+    Level,
+    MemoryEstimate,
+    MemoryPart,
+    MemoryTimeline,
+    PairResult,
+    Ran,
+    TimelinePart,
+    TimelinePhase,
+)
+
+GIB = 2**30
+PHASES = (("forward of the wire", 0), ("forward a", 8), ("forward b", 50), ("backward b", 100), ("backward a", 160))
+MORE = (("backward of the wire", 210), ("update", 225))
+TEXTS = {"english": (212, 230), "german": (301, 287), "chinese": (260, 198), "code": (410, 395), "numbers": (96, 61)}
+
+
+def _ramp(count: int, start: int, top: int, end: int) -> list[float]:
+    """Nothing, a rise between `start` and `top`, a fall until `end`, nothing."""
+    up = [(n - start) / (top - start) for n in range(start, top)]
+    down = [1 - (n - top) / (end - top) for n in range(top, end)]
+    return [0.0] * start + up + down + [0.0] * (count - end)
+
+
+def timeline(scale: float = 1.0, count: int = 240) -> MemoryTimeline:
+    """A step of two models whose peak is early in the backward of B."""
+    shares = {
+        "weights a": [15.0] * count,
+        "weights b": [14.2] * count,
+        "trained parameters": [0.06] * count,
+        "optimizer states": [0.12] * count,
+        "activations of the wire": _ramp(count, 0, 8, 225),
+        "activations a": [6 * one + 0.03 * (n % 3) for n, one in enumerate(_ramp(count, 8, 50, 210))],
+        "activations b": [5.7 * one + 0.05 * (n % 5) for n, one in enumerate(_ramp(count, 50, 100, 160))],
+        "logits and loss a": [0.6 * one for one in _ramp(count, 46, 50, 170)],
+        "logits and loss b": [2.2 * one for one in _ramp(count, 96, 101, 108)],
+        "gradients a": [0.4 * one for one in _ramp(count, 160, 190, 211)],
+        "gradients b": [0.5 * one for one in _ramp(count, 101, 130, 161)],
+        "masks a": [0.012 if n < 200 else 0.0 for n in range(count)],
+        "masks b": [0.011 if n < 150 else 0.0 for n in range(count)],
+    }
+    parts = tuple(
+        TimelinePart(name=name, bytes=tuple(int(one * GIB * scale) for one in held)) for name, held in shares.items()
+    )
+    totals = list(map(sum, zip(*(part.bytes for part in parts), strict=True)))
+    phases = tuple(TimelinePhase(name=name, first=first) for name, first in (*PHASES, *MORE))
+    return MemoryTimeline(phases=phases, parts=parts, peak=totals.index(max(totals)))
+
+
+def memory(line: MemoryTimeline | None = None, **changes) -> MemoryEstimate:
+    """An estimate whose parts are what the timeline holds at its peak."""
+    line = line or timeline()
+    parts = tuple(MemoryPart(name=one.name, bytes=one.bytes[line.peak], how="trace") for one in line.parts)
+    total = sum(part.bytes for part in parts)
+    fits = (
+        Fit(gpu="H100-80GB", count=1, outcome="fits", free_bytes=79 * GIB - total, usable_bytes=79 * GIB),
+        Fit(gpu="L4", count=1, outcome="does-not-fit", free_bytes=22 * GIB - total, usable_bytes=22 * GIB),
+    )
+    fields = {
+        "level": Level.SIMULATED,
+        "method": "trace",
+        "parts": tuple(part for part in parts if part.bytes),
+        "assumptions": (),
+        "margin": 0.05,
+        "process_bytes": total + GIB,
+        "fits": fits,
+        "timeline": line,
+    }
+    return MemoryEstimate(**fields | changes)
+
+
+def counted(texts: dict[str, tuple[int, ...]] | None = None) -> tuple[Ran, ...]:
+    """Runs that counted the tokens of texts, for as many models as there are counts."""
+    texts = TEXTS if texts is None else texts
+    made = []
+    for subject, place in (("a", 0), ("b", 1)):
+        facts = tuple(
+            Fact(key=f"sample_tokens_{kind}", subject=subject, value=counts[place], level=Level.INSPECTED, source="t")
+            for kind, counts in texts.items()
+            if place < len(counts)
+        )
+        made.append(Ran(probe="pairing", subject=subject, level=Level.INSPECTED, seconds=0.0, facts=facts))
+    return tuple(made)
+
+
+def drawn_result(**changes) -> PairResult:
+    """A result with figures for every picture."""
+    base = pair_result()
+    return pair_result(**{"runs": (*base.runs, *counted()), "memory": memory()} | changes)
