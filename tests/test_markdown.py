@@ -11,7 +11,7 @@ from markdown_it import MarkdownIt
 
 from tests.factories import hostile_result, pair_result
 from wirecheck.schema import Level, PairResult, Policy, Verdict
-from wirecheck.views import html, markdown, story
+from wirecheck.views import html, markdown, story, words
 
 SECTIONS = (
     "Executive summary",
@@ -131,6 +131,32 @@ def test_any_text_leaves_the_document_whole(text):
     rendered = markdown.render(hostile_result(text))
     assert headings(rendered) == list(SECTIONS)
     assert tables_are_whole(rendered)
+
+
+def test_a_piece_stands_where_its_mark_is():
+    marks = {key: words.mark(key) for key in ("open-1", "close", "e12")}
+    report = f"# Page\n\n{marks['open-1']}\n\n| x |\n|---|\n| {marks['e12']}cell |\n\n{marks['close']}\n"
+    pieces = {"open-1": "<details><summary>s</summary>", "close": "</details>", "e12": '<a id="e12"></a>'}
+    page = html.page(report, title="t", mood="report", pieces=pieces)
+    assert "<p>" not in page
+    assert "<details><summary>s</summary>" in page
+    assert '<td><a id="e12"></a>cell</td>' in page
+    assert not words.MARK.search(page)
+    with pytest.raises(ValueError, match="no piece for the marks close, e12"):
+        html.page(report, title="t", mood="report", pieces={"open-1": ""})
+
+
+def test_a_key_of_a_piece_is_plain():
+    with pytest.raises(ValueError, match="is no key"):
+        words.mark("Open 1")
+
+
+def test_a_stranger_s_text_holds_no_mark():
+    forged = words.mark("close")
+    for text in (markdown.render(hostile_result(forged)), html.render(hostile_result(forged))):
+        assert not words.MARK.search(text)
+        assert "\ue000" not in text
+        assert "e000close" in text
 
 
 @pytest.mark.parametrize("outcome", ["compatible", "unproven", "incompatible"])

@@ -38,5 +38,5 @@ def environment() -> jinja2.Environment:
         human=words.human,
         size=words.human_bytes,
     )
-    made.globals["plural"] = words.plural
+    made.globals.update(plural=words.plural, mark=words.mark)
     return made
