@@ -104,3 +104,28 @@ def test_a_timeline_that_contradicts_itself_is_refused(change, word):
     MemoryTimeline(**sound)
     with pytest.raises(ValidationError, match=word):
         MemoryTimeline(**sound | change)
+
+
+def test_what_a_phase_begins_with_belongs_to_it_though_it_is_short_and_of_another_owner():
+    stages = dict.fromkeys(range(15), ("step 2", "forward b"))
+    stages |= {15: ("step 2", "backward a"), 16: ("step 2", "losses b")}
+    stages |= dict.fromkeys(range(17, 40), ("step 2", "backward b"))
+    told = timeline(ledger_of(*((n, 5) for n in range(40)), stages=stages), "step 2")
+    assert [phase.name for phase in told.phases] == ["forward b", "backward b"]
+
+
+def test_the_peak_of_a_joint_step_is_in_the_backward_that_makes_it(traced):
+    told = timeline(traced.ledger, traced.peak.phase)
+    at_peak = next(p.name for p, end in zip(told.phases, told.ends(), strict=True) if p.first <= told.peak < end)
+    block = traced.ledger.blocks[traced.ledger.events[peak_event(traced.ledger)].block]
+    assert at_peak == block.stage
+
+
+def peak_event(ledger: Ledger) -> int:
+    """Where most bytes are alive, counted event by event."""
+    live = most = at = 0
+    for n, (block, size) in enumerate(ledger.events):
+        live += size or -ledger.blocks[block].size
+        if live > most:
+            most, at = live, n
+    return at

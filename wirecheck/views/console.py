@@ -12,6 +12,7 @@ from rich.text import Text
 from wirecheck.schema import (
     Crashed,
     Finding,
+    Level,
     MemoryEstimate,
     Outcome,
     PairResult,
@@ -21,7 +22,7 @@ from wirecheck.schema import (
     Skipped,
     Subject,
 )
-from wirecheck.views import story
+from wirecheck.views import costs, story
 from wirecheck.views.words import human_bytes, plural, visible
 
 COLOUR = {Outcome.COMPATIBLE: "green", Outcome.UNPROVEN: "yellow", Outcome.INCOMPATIBLE: "red"}
@@ -46,10 +47,9 @@ def show(result: PairResult, console: Console) -> None:
         for gap in gaps:
             words = Text.assemble((f"{gap.subject} {gap.probe}", "bold"), f" ({gap.level}): {visible(gap.why)}")
             console.print(Padding(words, (0, 0, 0, 2)))
-    deeper = story.deeper_command(result)
-    if deeper:
+    if result.policy.depth.rank < Level.EXECUTED.rank:
         console.print(Text("\nTo go on:", style="bold"))
-        console.print(Text(f"  {visible(deeper)}"), soft_wrap=True)
+        console.print(Text(f"  {visible(costs.at_depth(result, Level.EXECUTED))}"), soft_wrap=True)
 
 
 def _panel(result: PairResult) -> RenderableType:

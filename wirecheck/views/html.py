@@ -16,6 +16,7 @@ from mdit_py_plugins.anchors import anchors_plugin
 
 from wirecheck.schema import PairResult
 from wirecheck.views import markdown, story, templates
+from wirecheck.views.faces import PageFace
 from wirecheck.views.words import MARK, visible
 
 NO_PIECES: Mapping[str, str] = MappingProxyType({})
@@ -24,8 +25,11 @@ _ALONE = re.compile(rf"<p>((?:{MARK.pattern}\s*)+)</p>")
 
 def render(result: PairResult) -> str:
     """The page of one result. Raw HTML in names and tokens is shown, never interpreted."""
-    title = f"wirecheck: {story.names(result)}"
-    return page(markdown.render(result), title=title, mood=result.verdict.outcome.value)
+    from wirecheck.views.pictures_result import of_result
+
+    title, face = f"wirecheck: {story.names(result)}", PageFace(of_result(result))
+    report = markdown.written(result, face)
+    return page(report, title=title, mood=result.verdict.outcome.value, pieces=face.pieces)
 
 
 def page(report: str, *, title: str, mood: str, pieces: Mapping[str, str] = NO_PIECES) -> str:

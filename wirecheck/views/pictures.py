@@ -95,7 +95,15 @@ class Sheet:
     """What each tagged artist stands for, by the number in its id."""
 
     def text(
-        self, x: float, y: float, words: str, *, tone: str = "ink", anchor: str = "left", bold: bool = False, backed: bool = False
+        self,
+        x: float,
+        y: float,
+        words: str,
+        *,
+        tone: str = "ink",
+        anchor: str = "left",
+        bold: bool = False,
+        backed: bool = False,
     ) -> None:
         """One line of text whose base line is at `y`; `anchor` is left, center or right; `backed`: lines stop at it."""
         if backed:
@@ -124,7 +132,9 @@ class Sheet:
         across, down = [x, x + width, x + width, x, x], [y, y, y + height, y + height, y]
         return self.line(across, down, "mute", linestyle=(0, (3, 2)))
 
-    def line(self, x: Sequence[float], y: Sequence[float], tone: str = "line", width: float = 1.0, **style: Any) -> Artist:
+    def line(
+        self, x: Sequence[float], y: Sequence[float], tone: str = "line", width: float = 1.0, **style: Any
+    ) -> Artist:
         """A line through those places."""
         return self.page.plot(x, y, color=stand_in(tone), linewidth=width, clip_on=False, **style)[0]
 
@@ -154,7 +164,9 @@ class Sheet:
         drawn = io.StringIO()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a glyph that DejaVu lacks is drawn by the reader's own fonts
-            self.figure.savefig(drawn, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+            self.figure.savefig(
+                drawn, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
+            )
         title, alt = visible(title), visible(alt)
         svg = rewritten(drawn.getvalue(), name=self.name, title=title, alt=alt, data=self.data)
         return Picture(self.name, title, alt, svg)
@@ -207,7 +219,7 @@ def cut(words: str, room: float) -> str:
         return words
     for kept in range(len(words) - 1, 1, -1):
         head = -(-kept * 3 // 5)
-        short = f"{words[:head].rstrip()}…{words[head - kept:].lstrip()}"
+        short = f"{words[:head].rstrip()}…{words[head - kept :].lstrip()}"
         if width_of(short) <= room:
             return short
     return "…"
@@ -218,4 +230,3 @@ def size(count: float) -> str:
     if abs(count) < 10**6:
         return f"{count:,.0f} B"
     return f"{count / 2**20:,.1f} MiB" if abs(count) < 10**9 else f"{count / 2**30:,.2f} GiB"
-

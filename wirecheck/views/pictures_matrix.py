@@ -5,15 +5,13 @@ A model's name stands where its row and its column meet: its pairs are the cells
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from wirecheck.matrix_records import Matrix, MatrixCell
 from wirecheck.matrix_tally import Tally
-from wirecheck.views.pictures import LINE, TEXT, WIDTH, Fill, Picture, Sheet, cut, sheet, size, width_of
-from wirecheck.views.pictures_svg import stand_in
-from wirecheck.views.words import plural, visible
+from wirecheck.views.pictures import LINE, TEXT, WIDTH, Fill, Picture, Sheet, cut, sheet, width_of
+from wirecheck.views.words import plural
 
 MOST_MODELS = 40
 """More models are no picture that can be read; as many as a table of markdown bears."""
@@ -69,9 +67,7 @@ def of_matrix(head: Matrix, tally: Tally) -> tuple[Picture, ...]:
 def _verdicts() -> _Map:
     order = list(_MOODS)
     kinds = [_Kind(words, fill, share) for fill, words, share in _MOODS.values()]
-    return _Map(
-        "matrix-verdicts", "Verdicts", kinds, lambda cell: order.index(cell.outcome), lambda cell: ""
-    )
+    return _Map("matrix-verdicts", "Verdicts", kinds, lambda cell: order.index(cell.outcome), lambda cell: "")
 
 
 def _ramp(words: Sequence[str]) -> list[_Kind]:

@@ -200,7 +200,9 @@ def _limits(drawn: Sheet, near: Sequence[Limit], far: Sequence[Limit], foot: flo
     for row, limit in enumerate(near):
         x, y = 1 + limit.bytes * scale, row * LINE + TEXT
         left = x + 6 + width_of(limit.words) <= WIDTH
-        drawn.text(x + 6 if left else x - 6, y, limit.words, tone="limit", anchor="left" if left else "right", backed=True)
+        drawn.text(
+            x + 6 if left else x - 6, y, limit.words, tone="limit", anchor="left" if left else "right", backed=True
+        )
     for row, limit in enumerate(far, len(near)):
         drawn.text(WIDTH, row * LINE + TEXT, f"{limit.words} →", tone="limit", anchor="right", backed=True)
 

@@ -58,11 +58,16 @@ def _phases(blocks: list[Block], phase: str) -> list[tuple[str, int]]:
         if stage and (not runs or runs[-1][0] != stage):
             runs.append((stage, n))
     ends = [*(at for _, at in runs[1:]), len(blocks)]
+    long: list[tuple[str, int]] = []
+    for (stage, at), end in reversed(list(zip(runs, ends, strict=True))):
+        if end - at >= FEWEST or (not long and at == runs[0][1]):
+            long.append((stage, at))
+        elif long and long[-1][0].split()[0] == stage.split()[0]:  # how a backward begins belongs to it
+            long[-1] = (long[-1][0], at)
     kept: list[tuple[str, int]] = []
-    for (stage, at), end in zip(runs, ends, strict=True):
-        if kept and (end - at < FEWEST or kept[-1][0] == stage):
-            continue
-        kept.append((stage, at if kept else 0))
+    for stage, at in reversed(long or runs[:1]):
+        if not kept or kept[-1][0] != stage:
+            kept.append((stage, at if kept else 0))
     return kept
 
 
