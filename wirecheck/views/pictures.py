@@ -1,6 +1,6 @@
 """The drawing ground of the reports' pictures: a theme of two schemes, and a figure as SVG text of the same bytes.
 
-A picture is drawn with stand-in colours, which become style classes: the reader's scheme chooses between light and dark.
+Pictures are drawn with stand-in colours, which become style classes: the reader's scheme chooses light or dark.
 It is 480 units wide, so that its text is 10 px high on a page of 390 px; where there is room, the text is set smaller.
 """
 
@@ -30,7 +30,7 @@ TEXT = 14
 """Units of the height of a line's letters; see `pictures_svg.STYLE` for wide pages."""
 LINE = 20
 """Units from one line of text to the next."""
-_RC = {
+_RC: dict[Any, Any] = {
     "font.family": ["DejaVu Sans"],
     "font.size": TEXT,
     "hatch.linewidth": 1.6,
@@ -58,7 +58,8 @@ class Picture:
 def inline(picture: Picture) -> str:
     """The picture as an HTML `<figure>` on one line; its ids begin with its name."""
     caption = html.escape(visible(picture.title))
-    return f'<figure class="picture" style="margin:1rem 0" id="picture-{picture.name}">{picture.svg}<figcaption>{caption}</figcaption></figure>'
+    opened = f'<figure class="picture" style="margin:1rem 0" id="picture-{picture.name}">'
+    return f"{opened}{picture.svg}<figcaption>{caption}</figcaption></figure>"
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,15 @@ class Sheet:
     """What each tagged artist stands for, by the number in its id."""
 
     def text(
-        self, x: float, y: float, words: str, *, tone: str = "ink", anchor: str = "left", bold: bool = False, backed: bool = False
+        self,
+        x: float,
+        y: float,
+        words: str,
+        *,
+        tone: str = "ink",
+        anchor: str = "left",
+        bold: bool = False,
+        backed: bool = False,
     ) -> None:
         """One line of text whose base line is at `y`; `anchor` is left, center or right; `backed`: lines stop at it."""
         if backed:
@@ -124,7 +133,9 @@ class Sheet:
         across, down = [x, x + width, x + width, x, x], [y, y, y + height, y + height, y]
         return self.line(across, down, "mute", linestyle=(0, (3, 2)))
 
-    def line(self, x: Sequence[float], y: Sequence[float], tone: str = "line", width: float = 1.0, **style: Any) -> Artist:
+    def line(
+        self, x: Sequence[float], y: Sequence[float], tone: str = "line", width: float = 1.0, **style: Any
+    ) -> Artist:
         """A line through those places."""
         return self.page.plot(x, y, color=stand_in(tone), linewidth=width, clip_on=False, **style)[0]
 
@@ -154,7 +165,9 @@ class Sheet:
         drawn = io.StringIO()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a glyph that DejaVu lacks is drawn by the reader's own fonts
-            self.figure.savefig(drawn, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+            self.figure.savefig(
+                drawn, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
+            )
         title, alt = visible(title), visible(alt)
         svg = rewritten(drawn.getvalue(), name=self.name, title=title, alt=alt, data=self.data)
         return Picture(self.name, title, alt, svg)
@@ -186,6 +199,9 @@ def sheet(name: str, height: float) -> Iterator[Sheet]:
 
 _NARROW, _BROAD = set("iljtfrI.,:;'|!()[] \u00b7"), set("mwMW@%—→")
 
+_LAST_OF_THE_BASIC_PLANE = 0xFFFF
+"""Above it there are emoji, and rare scripts."""
+
 
 def width_of(words: str) -> float:
     """Units that a line of text takes at most, in the broad font that is read where the system has no other."""
@@ -193,8 +209,10 @@ def width_of(words: str) -> float:
 
 
 def _ems(char: str) -> float:
-    if unicodedata.east_asian_width(char) in "WF" or ord(char) > 0xFFFF:
-        return 1.3 if ord(char) > 0xFFFF else 1.0
+    if ord(char) > _LAST_OF_THE_BASIC_PLANE:
+        return 1.3
+    if unicodedata.east_asian_width(char) in "WF":
+        return 1.0
     if unicodedata.combining(char):
         return 0.0
     return 0.39 if char in _NARROW else 0.97 if char in _BROAD else 0.72 if char.isupper() else 0.63
@@ -207,7 +225,7 @@ def cut(words: str, room: float) -> str:
         return words
     for kept in range(len(words) - 1, 1, -1):
         head = -(-kept * 3 // 5)
-        short = f"{words[:head].rstrip()}…{words[head - kept:].lstrip()}"
+        short = f"{words[:head].rstrip()}…{words[head - kept :].lstrip()}"
         if width_of(short) <= room:
             return short
     return "…"
@@ -218,4 +236,3 @@ def size(count: float) -> str:
     if abs(count) < 10**6:
         return f"{count:,.0f} B"
     return f"{count / 2**20:,.1f} MiB" if abs(count) < 10**9 else f"{count / 2**30:,.2f} GiB"
-

@@ -143,7 +143,7 @@ def phases(memory: MemoryEstimate) -> Picture | None:
     if whole is None:
         return None
     held, lines = whole.few(), limits(memory)
-    most = max(max(held.totals), memory.process_bytes or 0)
+    most = max(*held.totals, memory.process_bytes or 0)
     near = [one for one in lines if one.bytes <= _FARTHEST * most]
     far = [one for one in lines if one.bytes > _FARTHEST * most]
     scale = (WIDTH - 2) / max([most, *(one.bytes for one in near)])
@@ -154,7 +154,7 @@ def phases(memory: MemoryEstimate) -> Picture | None:
     if beside > 0:
         entries.append((None, "beside them in the process", size(beside)))
     with sheet("memory-phases", foot + LINE * (len(entries) + 2)) as drawn:
-        for number, name in enumerate(held.rows):
+        for number in range(len(held.rows)):
             _bar(drawn, held, number, head + number * _ROW + LINE + 4, scale)
         if beside > 0:
             _process(drawn, held, memory.process_bytes or 0, head + held.fullest * _ROW + LINE + 4, scale)
@@ -200,7 +200,9 @@ def _limits(drawn: Sheet, near: Sequence[Limit], far: Sequence[Limit], foot: flo
     for row, limit in enumerate(near):
         x, y = 1 + limit.bytes * scale, row * LINE + TEXT
         left = x + 6 + width_of(limit.words) <= WIDTH
-        drawn.text(x + 6 if left else x - 6, y, limit.words, tone="limit", anchor="left" if left else "right", backed=True)
+        drawn.text(
+            x + 6 if left else x - 6, y, limit.words, tone="limit", anchor="left" if left else "right", backed=True
+        )
     for row, limit in enumerate(far, len(near)):
         drawn.text(WIDTH, row * LINE + TEXT, f"{limit.words} →", tone="limit", anchor="right", backed=True)
 
@@ -293,6 +295,7 @@ class _Plot:
 
     def areas(self, held: Held, peak: int) -> None:
         """The parts, each from the ground to its upper edge, the uppermost first: an edge is drawn but once."""
+        import numpy as np
         from matplotlib.patches import Polygon
         from matplotlib.path import Path
 
@@ -307,9 +310,9 @@ class _Plot:
             if self.count == 1:
                 places.append((WIDTH, places[0][1]))
             simple = Path(places).cleaned(simplify=True)
-            top = [tuple(place) for place, code in zip(simple.vertices, simple.codes, strict=True) if code]
+            top = np.asarray(simple.vertices)[np.asarray(simple.codes) != Path.STOP]
             ground = self.y(0)
-            outline = [(top[0][0], ground), *top, (top[-1][0], ground)]
+            outline = [(top[0, 0], ground), *top, (top[-1, 0], ground)]
             made = self.drawn.page.add_patch(Polygon(outline, closed=True, **fill_of(part).style()))
             self.drawn.tag(made, part=part, bytes=counts[peak])
 
@@ -329,7 +332,7 @@ class _Plot:
         self.drawn.line([_LEFT, WIDTH], [ground, ground], "ink")
         for phase in line.phases:
             self.drawn.line([self.x(phase.first)] * 2, [ground, ground + 7], "ink")
-        for (name, x, row), phase, end in zip(placed, line.phases, line.ends(), strict=False):
+        for (*_, row), phase, end in zip(placed, line.phases, line.ends(), strict=False):
             middle = (self.x(phase.first) + self.x(min(end, self.count - 1))) / 2
             if row:
                 self.drawn.line([middle, middle], [ground + 7, ground + 8 + row * LINE], "line")
@@ -349,7 +352,7 @@ def _phase_names(line: MemoryTimeline) -> list[tuple[str, float, int]]:
     """(name, x of its middle, row of text) of the phases whose names find room, from the first on."""
     count, free, placed = len(line.parts[0].bytes), [-8.0] * _PHASE_ROWS, []
     for phase, end in zip(line.phases, line.ends(), strict=True):
-        name = cut(phase.name, 150)
+        name = cut(phase.name, 200)
         wide = width_of(name) / 2
         middle = (_x(phase.first, count) + _x(min(end, count - 1), count)) / 2
         middle = min(max(middle, wide), WIDTH - wide)
