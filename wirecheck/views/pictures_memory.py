@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,7 +15,7 @@ _SMALL = 0.01
 _MOST_PARTS = 12
 """Parts that are drawn each by itself, the largest of them."""
 _MOST_PHASES = 24
-"""Phases with a bar of their own: a step has some ten."""
+"""Phases with a bar of their own, the fullest of them: a step has some ten."""
 _FARTHEST = 6
 """A GPU's line farther out than so many fullest phases would make the bars too small to read."""
 _SPILL = "smaller parts"
@@ -113,17 +113,25 @@ def of_phases(memory: MemoryEstimate) -> Held | None:
     """Each phase at its fullest moment, or the peak where there is no timeline; None where nothing is held."""
     line = memory.timeline
     if line is None:
-        parts = {part.name: 0 for part in memory.parts}
-        for part in memory.parts:
-            parts[part.name] += part.bytes
-        found = Held(("the peak",), {name: (held,) for name, held in parts.items()})
+        found = Held(("the peak",), _by_name((part.name, (part.bytes,)) for part in memory.parts))
     else:
         totals = line.totals
-        spans = [range(p.first, end) for p, end in zip(line.phases, line.ends(), strict=True)][:_MOST_PHASES]
+        spans = [range(p.first, end) for p, end in zip(line.phases, line.ends(), strict=True)]
         fullest = [max(span, key=lambda moment: (totals[moment], -moment)) for span in spans]
-        names = tuple(phase.name for phase in line.phases[:_MOST_PHASES])
-        found = Held(names, {part.name: tuple(part.bytes[at] for at in fullest) for part in _stacked(line)})
+        ranked = sorted(range(len(fullest)), key=lambda number: (-totals[fullest[number]], number))
+        shown = sorted(ranked[:_MOST_PHASES])
+        names = tuple(line.phases[number].name for number in shown)
+        rows = ((part.name, tuple(part.bytes[fullest[n]] for n in shown)) for part in _stacked(line))
+        found = Held(names, _by_name(rows))
     return found if found.parts and max(found.totals) > 0 else None
+
+
+def _by_name(rows: Iterable[tuple[str, tuple[int, ...]]]) -> dict[str, tuple[int, ...]]:
+    """Parts of one name as one, in the order in which they come."""
+    found: dict[str, tuple[int, ...]] = {}
+    for name, held in rows:
+        found[name] = tuple(map(sum, zip(found[name], held, strict=True))) if name in found else held
+    return found
 
 
 def _stacked(line: MemoryTimeline) -> list[TimelinePart]:
@@ -248,7 +256,7 @@ _PHASE_ROWS = 4
 def over_time(line: MemoryTimeline) -> Picture | None:
     """Live memory over the step, with the peak and what it is made of; None where nothing is ever alive."""
     count = len(line.parts[0].bytes)
-    whole = Held(tuple(map(str, range(count))), {part.name: part.bytes for part in _stacked(line)})
+    whole = Held(tuple(map(str, range(count))), _by_name((part.name, part.bytes) for part in _stacked(line)))
     if max(whole.totals) == 0:
         return None
     held = whole.few()
