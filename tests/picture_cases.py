@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+from typing import get_args
+
 from factories import pair_result
 
+from wirecheck.frontier_records import Frontier, FrontierGpu, FrontierRow, Largest, Way
+from wirecheck.gate_records import GateOutcome
+from wirecheck.matrix_records import Matrix, MatrixCell, MatrixModel
 from wirecheck.schema import (
     Fact,
     Fit,
@@ -95,3 +101,40 @@ def drawn_result(**changes) -> PairResult:
     """A result with figures for every picture."""
     base = pair_result()
     return pair_result(**{"runs": (*base.runs, *counted()), "memory": memory()} | changes)
+
+
+def frontier() -> Frontier:
+    """Two GPUs in two ways: a range, an end of the axis, nothing, and what was not traced."""
+    base = pair_result()
+    largest = (
+        (Largest(fits=43, may_fit=47), Largest(fits=640, may_fit=704)),
+        (Largest(fits=100, may_fit=100, ended=True), Largest(fits=65536, may_fit=65536, ended=True)),
+        (Largest(fits=0, may_fit=0), Largest(fits=0, may_fit=6)),
+        (None, None),
+    )
+    places = (("L4", "as-asked"), ("H200", "as-asked"), ("L4", "checkpointing"), ("H200", "checkpointing"))
+    rows = tuple(
+        FrontierRow(gpu=gpu, way=way, placement="one-gpu", batch=batch, context=context, why=None if batch else "no")
+        for (gpu, way), (batch, context) in zip(places, largest, strict=True)
+    )
+    fields = {name: getattr(base, name) for name in ("seed", "a", "b", "wire", "train", "environment")}
+    return Frontier(
+        status="finished",
+        command="wirecheck fit",
+        gpus=tuple(FrontierGpu(name=name, usable_bytes=1, source="s") for name in ("L4", "H200")),
+        ways=(Way(name="as-asked", words="as asked"), Way(name="checkpointing", words="checkpointing")),
+        rows=rows,
+        **fields,
+    )
+
+
+def matrix(names: tuple[str, ...]) -> Matrix:
+    """Every pair of those models, the outcomes in turn, memory and ratio growing."""
+    base, outcomes, pairs = pair_result(), get_args(GateOutcome), list(combinations(names, 2))
+    cells = tuple(
+        MatrixCell(a=a, b=b, outcome=outcomes[n % 5], memory=GIB << (n % 9), token_length_ratio=0.7 + 0.01 * n)
+        for n, (a, b) in enumerate(pairs)
+    )
+    fields = {name: getattr(base, name) for name in ("seed", "wire", "train", "policy", "environment")}
+    models = tuple(MatrixModel(name=name, ref=name) for name in names)
+    return Matrix(status="finished", command="wirecheck matrix", models=models, cells=cells, seconds=1.0, **fields)

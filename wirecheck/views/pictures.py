@@ -1,6 +1,6 @@
 """The drawing ground of the reports' pictures: a theme of two schemes, and a figure as SVG text of the same bytes.
 
-A picture is drawn with stand-in colours, which become style classes: the reader's scheme chooses between light and dark.
+Pictures are drawn with stand-in colours, which become style classes: the reader's scheme chooses light or dark.
 It is 480 units wide, so that its text is 10 px high on a page of 390 px; where there is room, the text is set smaller.
 """
 
@@ -30,7 +30,7 @@ TEXT = 14
 """Units of the height of a line's letters; see `pictures_svg.STYLE` for wide pages."""
 LINE = 20
 """Units from one line of text to the next."""
-_RC = {
+_RC: dict[Any, Any] = {
     "font.family": ["DejaVu Sans"],
     "font.size": TEXT,
     "hatch.linewidth": 1.6,
@@ -58,7 +58,8 @@ class Picture:
 def inline(picture: Picture) -> str:
     """The picture as an HTML `<figure>` on one line; its ids begin with its name."""
     caption = html.escape(visible(picture.title))
-    return f'<figure class="picture" style="margin:1rem 0" id="picture-{picture.name}">{picture.svg}<figcaption>{caption}</figcaption></figure>'
+    opened = f'<figure class="picture" style="margin:1rem 0" id="picture-{picture.name}">'
+    return f"{opened}{picture.svg}<figcaption>{caption}</figcaption></figure>"
 
 
 @dataclass(frozen=True)
@@ -198,6 +199,9 @@ def sheet(name: str, height: float) -> Iterator[Sheet]:
 
 _NARROW, _BROAD = set("iljtfrI.,:;'|!()[] \u00b7"), set("mwMW@%—→")
 
+_LAST_OF_THE_BASIC_PLANE = 0xFFFF
+"""Above it there are emoji, and rare scripts."""
+
 
 def width_of(words: str) -> float:
     """Units that a line of text takes at most, in the broad font that is read where the system has no other."""
@@ -205,8 +209,10 @@ def width_of(words: str) -> float:
 
 
 def _ems(char: str) -> float:
-    if unicodedata.east_asian_width(char) in "WF" or ord(char) > 0xFFFF:
-        return 1.3 if ord(char) > 0xFFFF else 1.0
+    if ord(char) > _LAST_OF_THE_BASIC_PLANE:
+        return 1.3
+    if unicodedata.east_asian_width(char) in "WF":
+        return 1.0
     if unicodedata.combining(char):
         return 0.0
     return 0.39 if char in _NARROW else 0.97 if char in _BROAD else 0.72 if char.isupper() else 0.63

@@ -16,7 +16,7 @@ _MOST_ROWS = 160
 """Rows of one picture; the tables hold all of them."""
 _ROW, _BAR = 21, 14
 """Units from one row to the next, and of a bar's height."""
-_SURE, _MAYBE = Fill("a-mid"), Fill("a-soft", "//")
+_SURE, _MAYBE = Fill("wire-mid"), Fill("wire-soft", "//")
 _LEGEND = 12
 """Units below the legend."""
 
@@ -46,7 +46,6 @@ def _axis(frontier: Frontier, axis: fit.Axis) -> Picture | None:
     heads = {row.gpu for row in rows}
     left = min(190.0, max(map(width_of, heads)) + 10)
     room = WIDTH - left - max(width_of(row.cell) for row in rows) - 8
-    # A cell stands behind its bar; where the longest bar has the shorter cell, there is a little room to spare.
     head = LINE + _LEGEND
     height = head + sum(LINE + 8 + _ROW * len(own) + 8 for _, own in groups)
     with sheet(f"fit-{axis}", height) as drawn:
@@ -57,7 +56,7 @@ def _axis(frontier: Frontier, axis: fit.Axis) -> Picture | None:
             y += LINE + 8
             drawn.line([left, left], [y - 3, y + _ROW * len(own) - 3], "mute")
             for row in own:
-                _bar(drawn, row, way, y, left, room / most)
+                _bar(drawn, row, (left, y, room / most), {"gpu": row.gpu, "way": way})
                 y += _ROW
             y += 8
         return drawn.finish(_TITLES[axis], _told(frontier, axis, groups))
@@ -96,10 +95,10 @@ def _legend(drawn: Sheet, axis: fit.Axis, *, maybe: bool) -> None:
         drawn.text(x + 20, TEXT + 1, "within the stated error")
 
 
-def _bar(drawn: Sheet, row: _Row, way: str, y: float, left: float, scale: float) -> None:
+def _bar(drawn: Sheet, row: _Row, place: tuple[float, float, float], told: dict[str, str]) -> None:
+    left, y, scale = place
     drawn.text(0, y + 12, cut(row.gpu, left - 8))
     fits, reach = (0 if row.found is None else row.found.fits), _reach(row.found)
-    told = {"gpu": row.gpu, "way": way}
     if fits:
         drawn.rectangle(left, y, fits * scale, _BAR, _SURE, **told, fits=fits)
     if reach > fits:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from wirecheck.matrix_records import Matrix, MatrixCell
 from wirecheck.matrix_tally import Tally
@@ -22,9 +23,9 @@ _NAMES = 150
 _MOODS: Mapping[str, tuple[Fill, str, float]] = {
     "compatible": (Fill("wire-mid"), "compatible", 1.0),
     "unproven": (Fill("b-soft", "//"), "unproven", 1.0),
-    "incompatible": (Fill("limit", "xx"), "incompatible", 1.0),
-    "could-not-check": (Fill("rest-mid", "--"), "could not check", 1.0),
-    "not-run": (Fill("rest-soft"), "not run", 0.45),
+    "incompatible": (Fill("limit"), "incompatible", 0.5),
+    "could-not-check": (Fill("rest-mid", "--"), "could not check", 0.7),
+    "not-run": (Fill("rest-soft"), "not run", 0.3),
 }
 """Outcome -> fill, words, share of its cell that a square fills."""
 _STEPS = 5
@@ -60,14 +61,14 @@ def of_matrix(head: Matrix, tally: Tally) -> tuple[Picture, ...]:
         return ()
     cells = [cell for cell in tally.grid.values() if cell.a != cell.b]
     maps = (_verdicts(), _memory(tally.memory), _lengths())
-    made = (_drawn(head, tally, cells, one) for one in maps if one is not None)
+    made = (_drawn(head, cells, one) for one in maps if one is not None)
     return tuple(one for one in made if one is not None)
 
 
 def _verdicts() -> _Map:
     order = list(_MOODS)
     kinds = [_Kind(words, fill, share) for fill, words, share in _MOODS.values()]
-    return _Map("matrix-verdicts", "Verdicts", kinds, lambda cell: order.index(cell.outcome), lambda cell: "")
+    return _Map("matrix-verdicts", "Verdicts", kinds, lambda cell: order.index(cell.outcome), lambda _: "")
 
 
 def _ramp(words: Sequence[str]) -> list[_Kind]:
@@ -98,7 +99,7 @@ def _gib(count: float) -> str:
 
 
 def _lengths() -> _Map:
-    words = [f"up to {_APART[0]} times", *(f"{x} to {y}" for x, y in zip(_APART, _APART[1:], strict=False))]
+    words = [f"up to {_APART[0]} times", *(f"{x} to {y}" for x, y in pairwise(_APART))]
     words.append(f"more than {_APART[-1]}")
 
     def kind_of(cell: MatrixCell) -> int | None:
@@ -123,23 +124,28 @@ class _Square:
 
     count: int
 
+    told: bool = False
+    """Whether a cell says its figure, above a bar; else it is a square."""
+
     @property
     def wide(self) -> float:
-        return min(44.0, (WIDTH - _NAMES) / max(1, self.count - 1))
+        return min(52.0, (WIDTH - _NAMES) / max(1, self.count - 1))
 
     @property
     def high(self) -> float:
         """A line of text at least, as a name stands in each row."""
-        return 24.0 if self.count <= _MOST_TOLD else float(TEXT + 2)
+        return 38.0 if self.told else 26.0 if self.count <= _MOST_TOLD else float(TEXT + 2)
 
     def place(self, row: int, column: int, share: float) -> tuple[float, float, float, float]:
-        """Left, top, width and height of a cell's square, in the middle of the cell; row > column."""
+        """Left, top, width and height of what a cell shows; row > column."""
+        left, top = column * self.wide, row * self.high
+        if self.told:
+            return left + 3, top + LINE, (self.wide - 6) * share, self.high - LINE - 4
         wide, high = (self.wide - 1) * share, (self.high - 1) * share
-        middle, centre = (column + 0.5) * self.wide, (row + 0.5) * self.high
-        return middle - wide / 2, centre - high / 2, wide, high
+        return left + (self.wide - wide) / 2, top + (self.high - high) / 2, wide, high
 
 
-def _drawn(head: Matrix, tally: Tally, cells: Iterable[MatrixCell], shown: _Map) -> Picture | None:
+def _drawn(head: Matrix, cells: Iterable[MatrixCell], shown: _Map) -> Picture | None:
     number = {model.name: n for n, model in enumerate(head.models)}
     groups: dict[int, list[MatrixCell]] = {}
     for cell in cells:
@@ -148,7 +154,8 @@ def _drawn(head: Matrix, tally: Tally, cells: Iterable[MatrixCell], shown: _Map)
             groups.setdefault(kind, []).append(cell)
     if not groups:
         return None
-    square = _Square(len(head.models))
+    told = len(head.models) <= _MOST_TOLD and any(shown.figure(cell) for own in groups.values() for cell in own)
+    square = _Square(len(head.models), told)
     kinds = sorted(groups)
     foot = square.high * square.count + 8
     with sheet(shown.name, foot + LINE * len(kinds)) as drawn:
@@ -162,8 +169,7 @@ def _drawn(head: Matrix, tally: Tally, cells: Iterable[MatrixCell], shown: _Map)
         for n, model in enumerate(head.models):
             left = n * square.wide + 5
             drawn.text(left, n * square.high + square.high / 2 + 5, cut(_short(model.name), WIDTH - left))
-        for row, kind in enumerate(kinds):
-            _entry(drawn, shown.kinds[kind], len(groups[kind]), foot + row * LINE)
+        _legend(drawn, [(shown.kinds[kind], len(groups[kind])) for kind in kinds], foot)
         return drawn.finish(shown.title, _told(head, shown, groups))
 
 
@@ -185,17 +191,18 @@ def _cells(drawn: Sheet, places: Sequence[tuple[float, float, float, float]], ki
 
 
 def _figure(drawn: Sheet, square: _Square, row: int, column: int, words: str) -> None:
-    """What a cell says, on paper of its own: its square may be of any colour."""
-    if words and square.count <= _MOST_TOLD and width_of(words) <= square.wide - 2:
-        x, y = (column + 0.5) * square.wide, (row + 0.5) * square.high + 5
-        drawn.text(x, y, words, anchor="center", backed=True)
+    if square.told and words:
+        drawn.text(column * square.wide + 3, row * square.high + TEXT + 2, words)
 
 
-def _entry(drawn: Sheet, kind: _Kind, count: int, y: float) -> None:
-    side = 13 * kind.share
-    drawn.rectangle(7 - side / 2, y + 9.5 - side / 2, side, side, kind.fill)
-    drawn.text(20, y + 15, kind.words)
-    drawn.text(20 + width_of(kind.words) + 10, y + 15, plural(count, "pair"), tone="mute")
+def _legend(drawn: Sheet, kinds: Sequence[tuple[_Kind, int]], top: float) -> None:
+    right = 32 + max(width_of(kind.words) for kind, _ in kinds)
+    right += max(width_of(plural(count, "pair")) for _, count in kinds)
+    for row, (kind, count) in enumerate(kinds):
+        side, y = 13 * kind.share, top + row * LINE
+        drawn.rectangle(7 - side / 2, y + 9.5 - side / 2, side, side, kind.fill)
+        drawn.text(20, y + 15, kind.words)
+        drawn.text(right, y + 15, plural(count, "pair"), tone="mute", anchor="right")
 
 
 def _told(head: Matrix, shown: _Map, groups: Mapping[int, Sequence[MatrixCell]]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,7 +15,7 @@ _SMALL = 0.01
 _MOST_PARTS = 12
 """Parts that are drawn each by itself, the largest of them."""
 _MOST_PHASES = 24
-"""Phases with a bar of their own: a step has some ten."""
+"""Phases with a bar of their own, the fullest of them: a step has some ten."""
 _FARTHEST = 6
 """A GPU's line farther out than so many fullest phases would make the bars too small to read."""
 _SPILL = "smaller parts"
@@ -113,17 +113,25 @@ def of_phases(memory: MemoryEstimate) -> Held | None:
     """Each phase at its fullest moment, or the peak where there is no timeline; None where nothing is held."""
     line = memory.timeline
     if line is None:
-        parts = {part.name: 0 for part in memory.parts}
-        for part in memory.parts:
-            parts[part.name] += part.bytes
-        found = Held(("the peak",), {name: (held,) for name, held in parts.items()})
+        found = Held(("the peak",), _by_name((part.name, (part.bytes,)) for part in memory.parts))
     else:
         totals = line.totals
-        spans = [range(p.first, end) for p, end in zip(line.phases, line.ends(), strict=True)][:_MOST_PHASES]
+        spans = [range(p.first, end) for p, end in zip(line.phases, line.ends(), strict=True)]
         fullest = [max(span, key=lambda moment: (totals[moment], -moment)) for span in spans]
-        names = tuple(phase.name for phase in line.phases[:_MOST_PHASES])
-        found = Held(names, {part.name: tuple(part.bytes[at] for at in fullest) for part in _stacked(line)})
+        ranked = sorted(range(len(fullest)), key=lambda number: (-totals[fullest[number]], number))
+        shown = sorted(ranked[:_MOST_PHASES])
+        names = tuple(line.phases[number].name for number in shown)
+        rows = ((part.name, tuple(part.bytes[fullest[n]] for n in shown)) for part in _stacked(line))
+        found = Held(names, _by_name(rows))
     return found if found.parts and max(found.totals) > 0 else None
+
+
+def _by_name(rows: Iterable[tuple[str, tuple[int, ...]]]) -> dict[str, tuple[int, ...]]:
+    """Parts of one name as one, in the order in which they come."""
+    found: dict[str, tuple[int, ...]] = {}
+    for name, held in rows:
+        found[name] = tuple(map(sum, zip(found[name], held, strict=True))) if name in found else held
+    return found
 
 
 def _stacked(line: MemoryTimeline) -> list[TimelinePart]:
@@ -143,7 +151,7 @@ def phases(memory: MemoryEstimate) -> Picture | None:
     if whole is None:
         return None
     held, lines = whole.few(), limits(memory)
-    most = max(max(held.totals), memory.process_bytes or 0)
+    most = max(*held.totals, memory.process_bytes or 0)
     near = [one for one in lines if one.bytes <= _FARTHEST * most]
     far = [one for one in lines if one.bytes > _FARTHEST * most]
     scale = (WIDTH - 2) / max([most, *(one.bytes for one in near)])
@@ -154,7 +162,7 @@ def phases(memory: MemoryEstimate) -> Picture | None:
     if beside > 0:
         entries.append((None, "beside them in the process", size(beside)))
     with sheet("memory-phases", foot + LINE * (len(entries) + 2)) as drawn:
-        for number, name in enumerate(held.rows):
+        for number in range(len(held.rows)):
             _bar(drawn, held, number, head + number * _ROW + LINE + 4, scale)
         if beside > 0:
             _process(drawn, held, memory.process_bytes or 0, head + held.fullest * _ROW + LINE + 4, scale)
@@ -248,7 +256,7 @@ _PHASE_ROWS = 4
 def over_time(line: MemoryTimeline) -> Picture | None:
     """Live memory over the step, with the peak and what it is made of; None where nothing is ever alive."""
     count = len(line.parts[0].bytes)
-    whole = Held(tuple(map(str, range(count))), {part.name: part.bytes for part in _stacked(line)})
+    whole = Held(tuple(map(str, range(count))), _by_name((part.name, part.bytes) for part in _stacked(line)))
     if max(whole.totals) == 0:
         return None
     held = whole.few()
@@ -295,6 +303,7 @@ class _Plot:
 
     def areas(self, held: Held, peak: int) -> None:
         """The parts, each from the ground to its upper edge, the uppermost first: an edge is drawn but once."""
+        import numpy as np
         from matplotlib.patches import Polygon
         from matplotlib.path import Path
 
@@ -309,9 +318,9 @@ class _Plot:
             if self.count == 1:
                 places.append((WIDTH, places[0][1]))
             simple = Path(places).cleaned(simplify=True)
-            top = [tuple(place) for place, code in zip(simple.vertices, simple.codes, strict=True) if code]
+            top = np.asarray(simple.vertices)[np.asarray(simple.codes) != Path.STOP]
             ground = self.y(0)
-            outline = [(top[0][0], ground), *top, (top[-1][0], ground)]
+            outline = [(top[0, 0], ground), *top, (top[-1, 0], ground)]
             made = self.drawn.page.add_patch(Polygon(outline, closed=True, **fill_of(part).style()))
             self.drawn.tag(made, part=part, bytes=counts[peak])
 
@@ -331,7 +340,7 @@ class _Plot:
         self.drawn.line([_LEFT, WIDTH], [ground, ground], "ink")
         for phase in line.phases:
             self.drawn.line([self.x(phase.first)] * 2, [ground, ground + 7], "ink")
-        for (name, x, row), phase, end in zip(placed, line.phases, line.ends(), strict=False):
+        for (*_, row), phase, end in zip(placed, line.phases, line.ends(), strict=False):
             middle = (self.x(phase.first) + self.x(min(end, self.count - 1))) / 2
             if row:
                 self.drawn.line([middle, middle], [ground + 7, ground + 8 + row * LINE], "line")
@@ -351,7 +360,7 @@ def _phase_names(line: MemoryTimeline) -> list[tuple[str, float, int]]:
     """(name, x of its middle, row of text) of the phases whose names find room, from the first on."""
     count, free, placed = len(line.parts[0].bytes), [-8.0] * _PHASE_ROWS, []
     for phase, end in zip(line.phases, line.ends(), strict=True):
-        name = cut(phase.name, 150)
+        name = cut(phase.name, 200)
         wide = width_of(name) / 2
         middle = (_x(phase.first, count) + _x(min(end, count - 1), count)) / 2
         middle = min(max(middle, wide), WIDTH - wide)

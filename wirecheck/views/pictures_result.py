@@ -58,11 +58,12 @@ def ladder(result: PairResult) -> Picture | None:
                 drawn.text(0, y + 42, "required", tone="mute")
             for column, subject in enumerate(subjects):
                 own = found[subject][row]
-                _pill(drawn, _NAMES + column * wide, y, wide - 16, own, subject)
+                _pill(drawn, (_NAMES + column * wide, y, wide - 16), own, subject)
         return drawn.finish("How far the evidence goes", _told(result, found))
 
 
-def _pill(drawn: Sheet, x: float, y: float, wide: float, rung: story.Rung, subject: Subject) -> None:
+def _pill(drawn: Sheet, place: tuple[float, float, float], rung: story.Rung, subject: Subject) -> None:
+    x, y, wide = place
     if not rung.total:
         drawn.text(x, y + 24, ABSENT, tone="mute")
         return
@@ -117,7 +118,7 @@ def tokens(result: PairResult) -> Picture | None:
     texts = _texts(result)
     if not texts:
         return None
-    most = max(1, max(count for text in texts for _, count in text.counts))
+    most = max(1, *(count for text in texts for _, count in text.counts))
     fills: dict[Subject, Fill] = {"a": Fill("a-mid"), "b": Fill("b-mid", "//")}
     names = [(fills[side], f"{side.upper()}: {cut(model.name, WIDTH - 50)}") for side, model in story.sides(result)]
     left = min(150.0, max(width_of(_kind(text)) for text in texts) + 12)

@@ -1,4 +1,4 @@
-"""matplotlib's SVG made small, and dressed for light and dark: stand-in colours become classes, groups become shapes."""
+"""matplotlib's SVG made small and dressed for light and dark: stand-in colours become classes, groups shapes."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ TONES: Mapping[str, tuple[str, str]] = {
     "mute": ("#5b6570", "#a6b0ba"),
     "line": ("#d4d9de", "#3a424a"),
     "limit": ("#a3123f", "#ff8fa8"),
-    "a-strong": ("#00405f", "#2f7fb8"),
-    "a-mid": ("#0072b2", "#5bb0e8"),
-    "a-soft": ("#3f93cf", "#a9d8f7"),
-    "b-strong": ("#7d3000", "#c25a12"),
-    "b-mid": ("#b94f00", "#f09443"),
-    "b-soft": ("#d67319", "#f8cfa0"),
-    "wire-strong": ("#004d38", "#1a8766"),
-    "wire-mid": ("#00795a", "#4bc39c"),
-    "wire-soft": ("#2f9f7c", "#b2e8d4"),
-    "rest-strong": ("#4a525b", "#727c86"),
-    "rest-mid": ("#6b747e", "#a1abb5"),
-    "rest-soft": ("#8b949d", "#ccd3da"),
+    "a-strong": ("#00405f", "#a9d8f7"),
+    "a-mid": ("#0072b2", "#3f93cf"),
+    "a-soft": ("#3f93cf", "#6fbcec"),
+    "b-strong": ("#7d3000", "#f8cfa0"),
+    "b-mid": ("#b94f00", "#cc6a22"),
+    "b-soft": ("#d67319", "#f09443"),
+    "wire-strong": ("#004d38", "#b2e8d4"),
+    "wire-mid": ("#00795a", "#23936f"),
+    "wire-soft": ("#2f9f7c", "#4bc39c"),
+    "rest-strong": ("#4a525b", "#ccd3da"),
+    "rest-mid": ("#6b747e", "#7f8993"),
+    "rest-soft": ("#8b949d", "#a1abb5"),
     "heat-0": ("#4a97c9", "#3f7fb0"),
     "heat-1": ("#2f77b4", "#5a9fd0"),
     "heat-2": ("#3a559c", "#83bbe4"),

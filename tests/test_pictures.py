@@ -1,0 +1,434 @@
+"""The pictures show the figures of the records, stand on their own, and let no name become markup."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import picture_cases as cases
+import pytest
+from factories import HOSTILE, hostile_result, pair_result
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wirecheck.matrix_tally import Tally
+from wirecheck.schema import CheckedModel, Fit, MemoryEstimate, MemoryTimeline, PairResult, TimelinePart, TimelinePhase
+from wirecheck.views import pictures, story
+from wirecheck.views.pictures import WIDTH, Picture, cut, inline, size, width_of
+from wirecheck.views.pictures_frontier import of_frontier
+from wirecheck.views.pictures_matrix import MOST_MODELS, of_matrix
+from wirecheck.views.pictures_memory import fill_of, limits
+from wirecheck.views.pictures_result import of_result
+from wirecheck.views.pictures_svg import TONES
+from wirecheck.views.words import visible
+
+SVG = "{http://www.w3.org/2000/svg}"
+GIB = cases.GIB
+
+
+@pytest.fixture(scope="module")
+def drawn() -> dict[str, Picture]:
+    """The pictures of a result that has figures for all of them."""
+    return {one.name: one for one in of_result(cases.drawn_result())}
+
+
+@pytest.fixture(scope="module")
+def everything(drawn) -> tuple[Picture, ...]:
+    """One of each picture there is."""
+    few, many = cases.matrix(("one", "two", "three", "four")), cases.matrix(tuple(f"model-{n}" for n in range(32)))
+    return (
+        *drawn.values(),
+        *of_frontier(cases.frontier()),
+        *(one for head in (few, many) for one in of_matrix(head, Tally.of(head))),
+    )
+
+
+def shapes(picture: Picture, **told: str) -> list[ET.Element]:
+    """What bears those data."""
+    found = ET.fromstring(picture.svg).iter()
+    return [one for one in found if all(one.get(f"data-{key}") == value for key, value in told.items())]
+
+
+def bearing(picture: Picture, key: str) -> list[ET.Element]:
+    return [one for one in ET.fromstring(picture.svg).iter() if one.get(f"data-{key}") is not None]
+
+
+def texts(picture: Picture) -> list[str]:
+    return [one.text or "" for one in ET.fromstring(picture.svg).iter(f"{SVG}text")]
+
+
+def points(path: ET.Element) -> list[tuple[float, float]]:
+    """The corners of a path of straight lines."""
+    numbers = [float(one) for one in re.findall(r"-?[\d.]+", path.attrib["d"])]
+    return list(zip(numbers[::2], numbers[1::2], strict=True))
+
+
+# --- the same figures --------------------------------------------------------------------------------------------
+
+
+def test_a_result_with_all_figures_has_all_pictures(drawn: dict[str, Picture]) -> None:
+    assert list(drawn) == ["ladder", "memory-phases", "memory-timeline", "tokens"]
+
+
+def test_the_bars_of_the_phases_are_as_long_as_the_parts_are_large(drawn: dict[str, Picture]) -> None:
+    picture, line = drawn["memory-phases"], cases.timeline()
+    (limit,) = shapes(picture, gpu="H100-80GB")
+    scale = (points(limit)[0][0] - 1) / (79 * GIB)
+    for phase, end in zip(line.phases, line.ends(), strict=True):
+        at = max(range(phase.first, end), key=lambda n: line.totals[n])
+        bars = shapes(picture, phase=phase.name)
+        whole = sum(float(bar.attrib["width"]) for bar in bars)
+        assert whole == pytest.approx(line.totals[at] * scale, abs=0.1)
+        own = {bar.attrib["data-part"]: bar for bar in bars}
+        for part in line.parts:
+            if part.bytes[at] > 0.02 * max(line.totals):
+                assert float(own[part.name].attrib["width"]) == pytest.approx(part.bytes[at] * scale, abs=0.02)
+                assert own[part.name].attrib["data-bytes"] == str(part.bytes[at])
+        assert f"{phase.name} {size(line.totals[at])}" in picture.alt
+
+
+def test_every_gpu_has_its_line_and_its_name(drawn: dict[str, Picture]) -> None:
+    picture = drawn["memory-phases"]
+    near, far = (points(shapes(picture, gpu=name)[0]) for name in ("L4", "H100-80GB"))
+    assert near[0][0] == near[1][0]
+    assert (near[0][0] - 1) / (far[0][0] - 1) == pytest.approx(22 / 79, abs=0.001)
+    assert {"L4 22.00 GiB", "H100-80GB 79.00 GiB"} <= set(texts(picture))
+    assert "22.00 GiB of L4, 79.00 GiB of H100-80GB" in picture.alt
+
+
+def test_a_gpu_that_is_far_out_is_named_without_a_line_and_none_without_gpus() -> None:
+    small = cases.memory(cases.timeline(0.01))
+    (phases,) = (one for one in of_result(cases.drawn_result(memory=small)) if one.name == "memory-phases")
+    assert shapes(phases, gpu="H100-80GB") == []
+    assert "H100-80GB 79.00 GiB →" in texts(phases)
+    (phases,) = (one for one in of_result(cases.drawn_result(memory=cases.memory(fits=()))) if "phases" in one.name)
+    assert bearing(phases, "gpu") == []
+
+
+def test_an_older_result_says_what_is_usable_of_one_gpu_only() -> None:
+    fits = (
+        Fit(gpu="A", count=1, outcome="fits", free_bytes=10 * GIB),
+        Fit(gpu="B", count=2, outcome="fits", free_bytes=10 * GIB),
+        Fit(gpu="C", count=2, outcome="fits", free_bytes=10 * GIB, usable_bytes=70 * GIB),
+    )
+    memory = cases.memory(fits=fits, process_bytes=50 * GIB)
+    assert [(one.name, one.bytes) for one in limits(memory)] == [("A", 60 * GIB), ("2 x C", 140 * GIB)]
+    assert [one.name for one in limits(cases.memory(fits=fits, process_bytes=None))] == ["2 x C"]
+
+
+def test_without_a_timeline_there_is_one_bar_of_the_peak() -> None:
+    memory = cases.memory(timeline=None)
+    names = {one.name: one for one in of_result(cases.drawn_result(memory=memory))}
+    assert "memory-timeline" not in names
+    bars = shapes(names["memory-phases"], phase="the peak")
+    assert sum(int(bar.attrib["data-bytes"]) for bar in bars) == memory.allocated_bytes
+    (process,) = bearing(names["memory-phases"], "process")
+    assert process.attrib["data-process"] == str(memory.process_bytes)
+
+
+def test_the_timeline_is_as_high_as_what_is_alive(drawn: dict[str, Picture]) -> None:
+    picture, line = drawn["memory-timeline"], cases.timeline()
+    (mark,) = bearing(picture, "peak")
+    assert mark.attrib["data-peak"] == str(line.peak)
+    areas = bearing(picture, "part")  # the uppermost first, each down to the ground
+    ground = max(y for area in areas for _, y in points(area))
+    count = len(line.totals)
+    left = min(x for x, _ in points(areas[0]))
+
+    def height(area: ET.Element, moment: int) -> float:
+        x = left + (WIDTH - left) * moment / (count - 1)
+        edge = sorted(points(area)[1:-1])
+        for (x0, y0), (x1, y1) in zip(edge, edge[1:], strict=False):
+            if x0 <= x + 0.051 and x <= x1 + 0.051 and x1 > x0:
+                return ground - (y0 + (y1 - y0) * (min(max(x, x0), x1) - x0) / (x1 - x0))
+        raise AssertionError(f"nothing at moment {moment}")
+
+    whole = height(areas[0], line.peak)
+    for moment in (0, 30, line.peak, 190, count - 1):
+        assert height(areas[0], moment) / whole == pytest.approx(line.totals[moment] / line.totals[line.peak], abs=0.01)
+    heights = [height(area, line.peak) for area in areas] + [0.0]
+    by_name = {part.name: part.bytes[line.peak] for part in line.parts}
+    for area, upper, lower in zip(areas, heights, heights[1:], strict=False):
+        if area.attrib["data-part"] in by_name:
+            share = by_name[area.attrib["data-part"]] / line.totals[line.peak]
+            assert (upper - lower) / whole == pytest.approx(share, abs=0.005)
+    assert f"peak {size(line.totals[line.peak])}, backward b" in texts(picture)
+    assert {phase.name for phase in line.phases} <= set(texts(picture))
+
+
+def test_small_parts_are_one_part_and_no_byte_is_lost(drawn: dict[str, Picture]) -> None:
+    line = cases.timeline()
+    at_peak = shapes(drawn["memory-phases"], phase="backward b")
+    assert any("smaller parts" in bar.attrib["data-part"] for bar in at_peak)
+    assert sum(int(bar.attrib["data-bytes"]) for bar in at_peak) == line.totals[line.peak]
+    assert all(part.name in drawn["memory-phases"].alt for part in line.parts if part.bytes[line.peak])
+
+
+def test_parts_of_one_name_are_added_and_a_single_moment_is_drawn() -> None:
+    parts = tuple(TimelinePart(name="weights a", bytes=(n * GIB,)) for n in (1, 2))
+    line = MemoryTimeline(phases=(TimelinePhase(name="all", first=0),), parts=parts, peak=0)
+    phases, over_time = of_result(pair_result(runs=(), memory=cases.memory(line, fits=())))
+    assert [bar.attrib["data-bytes"] for bar in shapes(phases, phase="all")] == [str(3 * GIB)]
+    assert "weights a 3.00 GiB" in over_time.alt
+
+
+def test_the_pills_are_filled_as_far_as_the_rungs_are_settled(drawn: dict[str, Picture]) -> None:
+    result, picture = cases.drawn_result(), drawn["ladder"]
+    pills = {(p.attrib["data-subject"], p.attrib["data-level"]): p for p in bearing(picture, "settled")}
+    full = max(points(pill)[1][0] - points(pill)[0][0] for pill in pills.values())
+    for subject in ("a", "b", "pair"):
+        for rung in story.ladder_of(result, subject):
+            assert ((subject, str(rung.level)) in pills) == (rung.settled > 0)
+            if rung.settled:
+                (start, _), (end, _) = points(pills[subject, str(rung.level)])
+                assert (end - start) / full == pytest.approx(rung.settled / rung.total, abs=0.01)
+                assert f"{rung.settled} of {rung.total}" in texts(picture)
+                assert f"{rung.level} {rung.settled} of {rung.total}" in picture.alt
+    assert sum(rung.total for s in ("a", "b", "pair") for rung in story.ladder_of(result, s)) == len(result.runs)
+
+
+def test_the_bars_of_the_texts_are_as_long_as_the_tokens_are_many(drawn: dict[str, Picture]) -> None:
+    bars = bearing(drawn["tokens"], "tokens")
+    found = {(bar.attrib["data-text"], bar.attrib["data-subject"]): int(bar.attrib["data-tokens"]) for bar in bars}
+    assert found == {(kind, "ab"[n]): count for kind, both in cases.TEXTS.items() for n, count in enumerate(both)}
+    scales = [float(bar.attrib["width"]) / int(bar.attrib["data-tokens"]) for bar in bars]
+    assert max(scales) - min(scales) < 0.001
+    assert drawn["tokens"].alt.index("code A 410") < drawn["tokens"].alt.index("numbers A 96")
+
+
+def test_a_single_model_has_no_other_side() -> None:
+    both = cases.drawn_result()
+    alone = both.model_copy(update={"b": None, "runs": tuple(run for run in both.runs if run.subject == "a")})
+    names = {one.name: one for one in of_result(alone)}
+    assert "B" not in texts(names["ladder"])
+    assert "pair" not in texts(names["ladder"])
+    assert {bar.attrib["data-subject"] for bar in bearing(names["tokens"], "tokens")} == {"a"}
+
+
+def test_no_picture_without_figures() -> None:
+    assert [one.name for one in of_result(pair_result(memory=None))] == ["ladder"]
+    assert of_result(pair_result(memory=None, runs=())) == ()
+    nothing = MemoryEstimate(level="simulated", method="trace", parts=(), assumptions=(), margin=0.0)
+    assert of_result(pair_result(memory=nothing, runs=())) == ()
+
+
+def test_the_frontier_has_the_bars_of_the_tables() -> None:
+    batch, context = of_frontier(cases.frontier())
+    assert (batch.name, context.name) == ("fit-batch", "fit-context")
+    (sure,) = shapes(batch, gpu="L4", way="as asked", fits="43")
+    (maybe,) = shapes(batch, gpu="L4", way="as asked", may_fit="47")
+    (ended,) = shapes(batch, gpu="H200", way="as asked")
+    assert float(sure.attrib["width"]) / float(ended.attrib["width"]) == pytest.approx(0.43, abs=0.001)
+    assert float(maybe.attrib["x"]) == pytest.approx(float(sure.attrib["x"]) + float(sure.attrib["width"]), abs=0.02)
+    assert float(maybe.attrib["width"]) / float(ended.attrib["width"]) == pytest.approx(0.04, abs=0.001)
+    assert {"43 to 47", "≥ 100", "none", "not traced"} <= set(texts(batch))
+    assert {"640 to 704", "≥ 65,536", "0 to 6"} <= set(texts(context))
+    assert "As asked: H200 ≥ 100, L4 43 to 47. Checkpointing: L4 none, H200 not traced." in batch.alt
+    assert of_frontier(cases.frontier().model_copy(update={"rows": ()})) == ()
+
+
+def test_the_heat_maps_have_a_cell_for_each_pair() -> None:
+    head = cases.matrix(tuple(f"model-{n}" for n in range(14)))
+    tally = Tally.of(head)
+    verdicts, memory, lengths = of_matrix(head, tally)
+    for picture in (verdicts, memory, lengths):
+        groups = bearing(picture, "pairs")
+        assert sum(int(group.attrib["data-pairs"]) for group in groups) == len(head.cells)
+        assert sum(group.attrib["d"].count("M") for group in groups) == len(head.cells)
+    for outcome, count in tally.outcomes.items():
+        (group,) = shapes(verdicts, kind=outcome.replace("-", " "))
+        assert group.attrib["data-pairs"] == str(count)
+        assert f"{outcome.replace('-', ' ')} {count} pairs" in verdicts.alt
+
+
+def test_few_models_tell_their_figures_and_too_many_have_no_picture() -> None:
+    head = cases.matrix(("one", "two", "three"))
+    _, memory, lengths = of_matrix(head, Tally.of(head))
+    assert {"1", "2", "4"} <= set(texts(memory))
+    assert "two + three 4, one + three 2, one + two 1" in memory.alt
+    assert "1.43" in texts(lengths)  # 1 / 0.7
+    for count in (0, 1, MOST_MODELS + 1):
+        head = cases.matrix(tuple(f"model-{n}" for n in range(count)))
+        assert of_matrix(head, Tally.of(head)) == ()
+
+
+# --- as documents ------------------------------------------------------------------------------------------------
+
+
+def test_the_same_input_gives_the_same_bytes_whatever_matplotlib_is_set_to(drawn: dict[str, Picture]) -> None:
+    import matplotlib as mpl
+
+    with mpl.rc_context({"font.size": 31, "lines.linewidth": 9, "svg.fonttype": "path", "text.parse_math": True}):
+        before = dict(mpl.rcParams)
+        assert {one.name: one for one in of_result(cases.drawn_result())} == drawn
+        assert dict(mpl.rcParams) == before
+
+
+def test_each_picture_stands_alone_and_loads_nothing(everything: tuple[Picture, ...]) -> None:
+    for picture in everything:
+        root = ET.fromstring(picture.svg)
+        assert "\n" not in picture.svg
+        assert {one.tag.removeprefix(SVG) for one in root.iter()} <= {
+            *("svg", "title", "desc", "style", "defs", "pattern", "rect", "path", "text"),
+        }
+        assert "href" not in picture.svg
+        assert "@import" not in picture.svg
+        assert picture.svg.count("http") == 1  # the name of the format
+        ids = {one.get("id") for one in root.iter()} - {None}
+        used = {
+            name for one in root.iter() for value in one.attrib.values() for name in re.findall(r"url\((.*?)\)", value)
+        }
+        assert used <= {f"#{name}" for name in ids}
+        assert set(root.attrib["aria-labelledby"].split()) <= ids
+        assert root.findtext(f"{SVG}title") == picture.title
+        assert root.findtext(f"{SVG}desc") == picture.alt
+        assert "prefers-color-scheme:dark" in picture.svg
+        assert all(f"--paper:{colour}" in picture.svg for colour in TONES["paper"])
+        assert len(picture.svg.encode()) < 60_000
+
+
+def test_every_class_has_a_rule_and_every_rule_its_colour(everything: tuple[Picture, ...]) -> None:
+    for picture in everything:
+        root = ET.fromstring(picture.svg)
+        style = root.findtext(f"{SVG}style")
+        classes = {name for one in root.iter() for name in one.get("class", "").split()}
+        assert all(f".{name}{{" in style or name == "wp" for name in classes)
+        light, dark = style.split("@media (prefers-color-scheme:dark)")
+        for tone in {name[2:] for name in classes if name[1:2] == "-"}:
+            assert f"--{tone}:{TONES[tone][0]}" in light
+            assert f"--{tone}:{TONES[tone][1]}" in dark
+
+
+def test_ids_are_unique_on_a_page_and_the_figure_is_named(drawn: dict[str, Picture]) -> None:
+    page = "".join(map(inline, (*drawn.values(), *of_frontier(cases.frontier()))))
+    ids = re.findall(r' id="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+    assert page.count('role="img"') == page.count("<figcaption>") == 6
+    ET.fromstring(f"<page>{page}</page>")
+
+
+def test_no_text_leaves_its_picture(everything: tuple[Picture, ...]) -> None:
+    for picture in (*everything, *hostile_pictures("W" * 300), *hostile_pictures("\u6f22" * 90)):
+        for one in ET.fromstring(picture.svg).iter(f"{SVG}text"):
+            wide, x, names = width_of(one.text or ""), float(one.attrib["x"]), one.get("class", "").split()
+            left = x - wide if "e" in names else x - wide / 2 if "m" in names else x
+            assert left >= -1
+            assert left + wide <= WIDTH + 1, (picture.name, one.text)
+
+
+def luminance(colour: str) -> float:
+    """As WCAG has it."""
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    red, green, blue = (one / 12.92 if one <= 0.04045 else ((one + 0.055) / 1.055) ** 2.4 for one in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def test_every_tone_is_told_from_the_paper() -> None:
+    for scheme in (0, 1):
+        paper = luminance(TONES["paper"][scheme])
+        for name, colours in TONES.items():
+            lower, upper = sorted((luminance(colours[scheme]), paper))
+            contrast = (upper + 0.05) / (lower + 0.05)
+            least = {"paper": 1.0, "line": 1.0, "ink": 4.5, "mute": 4.5, "limit": 4.5}.get(name, 3.0)
+            assert contrast >= least, (name, scheme, contrast)
+
+
+def test_parts_of_both_models_differ_in_colour_and_kinds_in_pattern_too() -> None:
+    kinds = ("weights", "activations", "logits and loss", "gradients", "masks", "recomputed", "embeddings")
+    fills = {(kind, side): fill_of(f"{kind} {side}") for kind in kinds for side in "ab"}
+    assert len(set(fills.values())) == len(fills)
+    assert all(fill.tone.startswith(side) for (_, side), fill in fills.items())
+    assert fill_of("activations of the wire").tone == "wire-strong"
+    assert fill_of("layer activations a") == fill_of("activations a")
+
+
+# --- names from strangers ----------------------------------------------------------------------------------------
+
+
+def hostile_pictures(text: str) -> tuple[Picture, ...]:
+    """Every picture, with that text wherever a record can hold one."""
+    phases = (TimelinePhase(name=text, first=0), TimelinePhase(name=f"{text}2", first=1))
+    parts = (TimelinePart(name=text, bytes=(GIB, GIB)), TimelinePart(name=f"{text} a", bytes=(0, GIB)))
+    line = MemoryTimeline(phases=phases, parts=parts, peak=1)
+    fits = tuple(
+        Fit(gpu=text, count=n, outcome="fits", free_bytes=GIB, usable_bytes=far * GIB) for n, far in ((1, 3), (3, 900))
+    )
+    model = CheckedModel(ref=text, name=text, kind="folder", commit="0")
+    result: PairResult = pair_result(
+        a=model,
+        b=model,
+        memory=cases.memory(line, fits=fits),
+        runs=(*pair_result().runs, *cases.counted({text: (3, 4)})),
+    )
+    edge = cases.frontier()
+    rows = tuple(row.model_copy(update={"gpu": text}) for row in edge.rows)
+    ways = tuple(way.model_copy(update={"words": text}) for way in edge.ways)
+    head = cases.matrix((text, f"{text}-2", "plain"))
+    return (
+        *of_result(result),
+        *of_frontier(edge.model_copy(update={"rows": rows, "ways": ways})),
+        *of_matrix(head, Tally.of(head)),
+    )
+
+
+def assert_harmless(made: tuple[Picture, ...]) -> None:
+    assert len(made) == 9
+    for picture in made:
+        tags = {one.tag.removeprefix(SVG) for one in ET.fromstring(picture.svg).iter()}
+        assert tags <= {"svg", "title", "desc", "style", "defs", "pattern", "rect", "path", "text"}
+        assert visible(picture.svg) == picture.svg
+        ET.fromstring(inline(picture))
+
+
+@pytest.mark.parametrize(
+    "text", [HOSTILE, "<script>alert(1)</script>", "$\\frac{1}{2}$ & $x", "</desc>]]>", "a\u0301🙂"]
+)
+def test_what_a_stranger_writes_stays_text(text: str) -> None:
+    made = hostile_pictures(text)
+    assert_harmless(made)
+    assert all("<script" not in picture.svg.lower() for picture in made)
+    assert visible(text) in made[0].alt
+    assert len(of_result(hostile_result(text))) == 1
+
+
+ODD = st.text(st.sampled_from("<>&\"'$\\{}_^%#\x00\x1b\n\r\t\u202e\u2066\u2028\ufffe\ud800🙂漢ا;:/ -—a"), min_size=1)
+
+
+@settings(max_examples=8, deadline=None)
+@given(ODD)
+def test_no_text_breaks_the_xml(text: str) -> None:
+    assert_harmless(hostile_pictures(text))
+
+
+def test_a_long_name_is_cut_and_the_whole_stands_in_the_words() -> None:
+    name = f"org/{'long-' * 30}instruct"
+    ladder, *_ = hostile_pictures(name)
+    assert name not in texts(ladder)
+    assert any(one.startswith("A: org/long") and "…" in one and one.endswith("instruct") for one in texts(ladder))
+    assert name in ladder.alt
+    assert cut("short", 200) == "short"
+    assert cut("W" * 90, 1) == "…"
+
+
+def test_matplotlib_is_loaded_late_and_is_silent_without_a_home(tmp_path: Path) -> None:
+    program = (
+        "import sys; from wirecheck.views import pictures_frontier, pictures_matrix, pictures_result as p;"
+        "assert 'matplotlib' not in sys.modules;"
+        "from wirecheck.schema import PairResult;"
+        "print(len(p.of_result(PairResult.model_validate_json(sys.stdin.read()))))"
+    )
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("MPL", "XDG"))}
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        input=cases.drawn_result(runs=()).model_dump_json(),
+        env={**kept, "HOME": str(tmp_path / "missing" / "home"), "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "2\n", "")
+    assert pictures.sheet is not None
