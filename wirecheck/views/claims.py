@@ -50,7 +50,7 @@ def sentence(found: tuple[Compared, ...]) -> str:
     held, lost = sum(one.holds is True for one in found), sum(one.holds is False for one in found)
     rest = len(found) - held - lost
     said = f"{lost} of {len(found)} do not hold" if lost else f"none of {len(found)} is contradicted"
-    return f"{said}; {held} hold" + (f", {rest} were not established." if rest else ".")
+    return f"{said}; {held} hold" + (f", {rest} not established." if rest else ".")
 
 
 def _one(result: PairResult, claim: Claim) -> Compared:

@@ -27,9 +27,13 @@ def render(result: PairResult) -> str:
     """The page of one result. Raw HTML in names and tokens is shown, never interpreted."""
     from wirecheck.views.pictures_result import of_result
 
-    title, face = f"wirecheck: {story.names(result)}", PageFace(of_result(result))
-    report = markdown.written(result, face)
-    return page(report, title=title, mood=result.verdict.outcome.value, pieces=face.pieces)
+    face = PageFace(of_result(result))
+    return whole(result, markdown.written(result, face), face.pieces)
+
+
+def whole(result: PairResult, report: str, pieces: Mapping[str, str]) -> str:
+    """The page of one result, of which `report` is what it says."""
+    return page(report, title=f"wirecheck: {story.names(result)}", mood=result.verdict.outcome.value, pieces=pieces)
 
 
 def page(report: str, *, title: str, mood: str, pieces: Mapping[str, str] = NO_PIECES) -> str:

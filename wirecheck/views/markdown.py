@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
 from wirecheck.schema import PairResult
-from wirecheck.views import claims, costs, evidence, story, templates, wire
+from wirecheck.views import templates
 from wirecheck.views.faces import Face, MarkdownFace
+from wirecheck.views.tellers import tellers
 
 NO_PICTURES: Mapping[str, tuple[str, str]] = MappingProxyType({})
 MOST_REASONS = 8
@@ -25,10 +27,10 @@ def render(result: PairResult, pictures: Mapping[str, tuple[str, str]] = NO_PICT
 
 def written(result: PairResult, face: Face) -> str:
     """The report as markdown for that face, whose marks are in it."""
-    return templates.environment().get_template("pair.md.j2").render(**variables(result, face))
+    text = templates.environment().get_template("pair.md.j2").render(**variables(result, face))
+    return re.sub(r"\n{3,}", "\n\n", text)  # where a part of it has nothing to say
 
 
 def variables(result: PairResult, face: Face) -> dict[str, Any]:
     """What a template of a result can name; docs/templates.md lists them."""
-    tellers = {"story": story, "evidence": evidence, "claims": claims, "costs": costs, "wire": wire}
-    return {"result": result, "face": face, "most": MOST_REASONS} | tellers
+    return {"result": result, "face": face, "most": MOST_REASONS, **tellers()}

@@ -10,6 +10,7 @@ from wirecheck.schema import (
     LADDER,
     CheckedModel,
     Fact,
+    Finding,
     Level,
     Outcome,
     PairResult,
@@ -70,6 +71,11 @@ def sentence(result: PairResult) -> str:
             )
         case Outcome.INCOMPATIBLE:
             return f"{whole} cannot be wired as asked: {plural(len(verdict.because), 'blocker')}."
+
+
+def ordered(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    """The gravest first, within a severity in the order of the probes."""
+    return tuple(sorted(findings, key=lambda finding: ORDER.index(finding.severity)))
 
 
 @dataclass(frozen=True)
@@ -265,7 +271,7 @@ def ladder_of(result: PairResult, subject: Subject) -> tuple[Rung, ...]:
 
 
 def ladders(result: PairResult) -> tuple[tuple[Level, str, tuple[str, ...]], ...]:
-    """For each rung its meaning, and for each of `subjects` how much is settled: `● 14 of 14`, `◐ 1 of 2`, `○ 0 of 3`."""
+    """For each rung its meaning, and for each of `subjects` how much is settled: `● 14 of 14`, `○ 0 of 3`."""
     each = [ladder_of(result, subject) for subject in subjects(result)]
     return tuple((row[0].level, row[0].meaning, tuple(map(_state, row))) for row in zip(*each, strict=True))
 
