@@ -5,8 +5,7 @@ from __future__ import annotations
 from itertools import combinations
 from typing import get_args
 
-from factories import pair_result
-
+from tests.factories import pair_result
 from wirecheck.frontier_records import Frontier, FrontierGpu, FrontierRow, Largest, Way
 from wirecheck.gate_records import GateOutcome
 from wirecheck.matrix_records import Matrix, MatrixCell, MatrixModel

@@ -7,17 +7,18 @@ import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from itertools import pairwise
 from pathlib import Path
 
-import picture_cases as cases
 import pytest
-from factories import HOSTILE, hostile_result, pair_result
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests import picture_cases as cases
+from tests.factories import HOSTILE, hostile_result, pair_result
 from wirecheck.matrix_tally import Tally
 from wirecheck.schema import CheckedModel, Fit, MemoryEstimate, MemoryTimeline, PairResult, TimelinePart, TimelinePhase
-from wirecheck.views import pictures, story
+from wirecheck.views import story
 from wirecheck.views.pictures import WIDTH, Picture, cut, inline, size, width_of
 from wirecheck.views.pictures_frontier import of_frontier
 from wirecheck.views.pictures_matrix import MOST_MODELS, of_matrix
@@ -142,7 +143,7 @@ def test_the_timeline_is_as_high_as_what_is_alive(drawn: dict[str, Picture]) -> 
     def height(area: ET.Element, moment: int) -> float:
         x = left + (WIDTH - left) * moment / (count - 1)
         edge = sorted(points(area)[1:-1])
-        for (x0, y0), (x1, y1) in zip(edge, edge[1:], strict=False):
+        for (x0, y0), (x1, y1) in pairwise(edge):
             if x0 <= x + 0.051 and x <= x1 + 0.051 and x1 > x0:
                 return ground - (y0 + (y1 - y0) * (min(max(x, x0), x1) - x0) / (x1 - x0))
         raise AssertionError(f"nothing at moment {moment}")
@@ -243,6 +244,10 @@ def test_the_heat_maps_have_a_cell_for_each_pair() -> None:
         (group,) = shapes(verdicts, kind=outcome.replace("-", " "))
         assert group.attrib["data-pairs"] == str(count)
         assert f"{outcome.replace('-', ' ')} {count} pairs" in verdicts.alt
+    # 1, 2, 4 to 256 GiB in turn, in five steps of equal ratios: 1 and 2, 4 and 8, 16, 32 and 64, 128 and 256.
+    steps = [group.attrib["data-pairs"] for group in bearing(memory, "pairs")]
+    turns = [n % 9 for n in range(len(head.cells))]
+    assert steps == [str(sum(map(turns.count, own))) for own in ((0, 1), (2, 3), (4,), (5, 6), (7, 8))]
 
 
 def test_few_models_tell_their_figures_and_too_many_have_no_picture() -> None:
@@ -262,7 +267,7 @@ def test_few_models_tell_their_figures_and_too_many_have_no_picture() -> None:
 def test_the_same_input_gives_the_same_bytes_whatever_matplotlib_is_set_to(drawn: dict[str, Picture]) -> None:
     import matplotlib as mpl
 
-    with mpl.rc_context({"font.size": 31, "lines.linewidth": 9, "svg.fonttype": "path", "text.parse_math": True}):
+    with mpl.rc_context({"font.size": 31, "lines.marker": "o", "svg.fonttype": "path", "text.parse_math": True}):
         before = dict(mpl.rcParams)
         assert {one.name: one for one in of_result(cases.drawn_result())} == drawn
         assert dict(mpl.rcParams) == before
@@ -422,13 +427,13 @@ def test_matplotlib_is_loaded_late_and_is_silent_without_a_home(tmp_path: Path) 
         "print(len(p.of_result(PairResult.model_validate_json(sys.stdin.read()))))"
     )
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("MPL", "XDG"))}
+    (tmp_path / "file").touch()  # below a file no folder can be made
     ran = subprocess.run(
         [sys.executable, "-c", program],
         input=cases.drawn_result(runs=()).model_dump_json(),
-        env={**kept, "HOME": str(tmp_path / "missing" / "home"), "TMPDIR": str(tmp_path)},
+        env={**kept, "HOME": str(tmp_path / "file" / "home"), "TMPDIR": str(tmp_path)},
         capture_output=True,
         text=True,
         check=False,
     )
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "2\n", "")
-    assert pictures.sheet is not None
