@@ -280,7 +280,7 @@ def _state(rung: Rung) -> str:
     if not rung.total:
         return ABSENT
     mark = "●" if rung.settled == rung.total else "◐" if rung.settled else "○"
-    return f"{mark} {rung.settled} of {rung.total}"
+    return f"{mark} {rung.settled} of {rung.total}".replace(" ", "\u00a0")  # on one line in a narrow column
 
 
 @dataclass(frozen=True)
