@@ -76,9 +76,8 @@ def rewritten(drawn: str, *, name: str, title: str, alt: str, data: Sequence[Map
     style = ET.SubElement(root, "style")
     if len(patterns):
         root.append(patterns)
-    ET.SubElement(
-        root, "rect", {"class": "f-paper", **dict.fromkeys("xy", str(-_EDGE)), "width": "100%", "height": "100%"}
-    )
+    place = {"x": str(-_EDGE), "y": str(-_EDGE), "width": "100%", "height": "100%"}
+    ET.SubElement(root, "rect", {"class": "f-paper", **place})
     root.extend(body)
     style.text = _style(shapes.tones)
     return ET.tostring(root, encoding="unicode").replace("\n", " ")
