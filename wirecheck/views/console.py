@@ -12,6 +12,7 @@ from rich.text import Text
 from wirecheck.schema import (
     Crashed,
     Finding,
+    Level,
     MemoryEstimate,
     Outcome,
     PairResult,
@@ -21,8 +22,8 @@ from wirecheck.schema import (
     Skipped,
     Subject,
 )
-from wirecheck.views import story
-from wirecheck.views.words import human_bytes, plural, visible
+from wirecheck.views import claims, costs, story
+from wirecheck.views.words import human, human_bytes, plural, visible
 
 COLOUR = {Outcome.COMPATIBLE: "green", Outcome.UNPROVEN: "yellow", Outcome.INCOMPATIBLE: "red"}
 TONE = {Severity.BLOCK: "bold red", Severity.WARN: "yellow", Severity.NOTE: "cyan", Severity.OK: "green"}
@@ -40,16 +41,23 @@ def show(result: PairResult, console: Console) -> None:
             console.print(Text(f"\n{title} ({len(own)})", style=TONE[severity]))
             for finding in own:
                 console.print(_finding(finding))
+    said = claims.compared(result)
+    if said:
+        console.print(Text("\nCompared with the claim", style="bold"))
+        console.print(Padding(Text(claims.sentence(said)), (0, 0, 0, 2)))
+        for one in (one for one in said if one.holds is False):
+            pair = f"claimed {human(one.claim.value)}, found {human(one.found)}"
+            told = Text(visible(f"{one.claim.subject} {one.claim.key}: {pair}"), style="red")
+            console.print(Padding(told, (0, 0, 0, 2)))
     gaps = story.open_questions(result)
     if gaps:
         console.print(Text(f"\nNot proven ({len(gaps)})", style="bold"))
         for gap in gaps:
             words = Text.assemble((f"{gap.subject} {gap.probe}", "bold"), f" ({gap.level}): {visible(gap.why)}")
             console.print(Padding(words, (0, 0, 0, 2)))
-    deeper = story.deeper_command(result)
-    if deeper:
+    if result.policy.depth.rank < Level.EXECUTED.rank:
         console.print(Text("\nTo go on:", style="bold"))
-        console.print(Text(f"  {visible(deeper)}"), soft_wrap=True)
+        console.print(Text(f"  {visible(costs.at_depth(result, Level.EXECUTED))}"), soft_wrap=True)
 
 
 def _panel(result: PairResult) -> RenderableType:

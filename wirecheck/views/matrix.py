@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 from wirecheck.matrix_records import Matrix, MatrixCell
 from wirecheck.matrix_tally import MOST_GRID, Tally
-from wirecheck.views import html, templates
+from wirecheck.views import html, templates, words
 from wirecheck.views.words import ABSENT, human_bytes, plural
 
 MOST_COLUMNS = 40
 """More models are no table in markdown."""
-_MARK = "THE-GRID-STANDS-HERE"
+_GRID = "grid"
 _LETTER = {"compatible": "C", "unproven": "U", "could-not-check": "!", "not-run": "-"}
 _HEAT = ("#e8f4ea", "#cfe8c6", "#f6e8a8", "#f3cf8e", "#eda77a", "#e0786a")
 """From the least memory to the most."""
@@ -52,9 +52,10 @@ def render(head: Matrix, tally: Tally, links: Links | None = None) -> str:
 def render_html(head: Matrix, tally: Tally, links: Links | None = None) -> str:
     """One self-contained page: a grid of verdicts, a heat map of memory, and all that the markdown says."""
     has_grid = len(head.models) <= MOST_GRID
-    body = _markdown(head, tally, links or {}, _MARK if has_grid else _too_many(head))
-    page = html.page(body, title=f"wirecheck matrix: {plural(len(head.models), 'model')}", mood="report")
-    return page.replace(f"<p>{_MARK}</p>", _grid(head, tally, links or {})) if has_grid else page
+    body = _markdown(head, tally, links or {}, words.mark(_GRID) if has_grid else _too_many(head))
+    pieces = {_GRID: _grid(head, tally, links or {})} if has_grid else {}
+    title = f"wirecheck matrix: {plural(len(head.models), 'model')}"
+    return html.page(body, title=title, mood="report", pieces=pieces)
 
 
 def row(cell: MatrixCell) -> list[object]:
