@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import xml.etree.ElementTree as ET
 from itertools import combinations
 from typing import get_args
 
@@ -21,6 +23,7 @@ from wirecheck.schema import (
     TimelinePart,
     TimelinePhase,
 )
+from wirecheck.views.pictures import Picture
 
 GIB = 2**30
 PHASES = (("forward of the wire", 0), ("forward a", 8), ("forward b", 50), ("backward b", 100), ("backward a", 160))
@@ -137,3 +140,30 @@ def matrix(names: tuple[str, ...]) -> Matrix:
     fields = {name: getattr(base, name) for name in ("seed", "wire", "train", "policy", "environment")}
     models = tuple(MatrixModel(name=name, ref=name) for name in names)
     return Matrix(status="finished", command="wirecheck matrix", models=models, cells=cells, seconds=1.0, **fields)
+
+
+# --- what was drawn ----------------------------------------------------------------------------------------------
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def shapes(picture: Picture, **told: str) -> list[ET.Element]:
+    """What bears those data."""
+    found = ET.fromstring(picture.svg).iter()
+    return [one for one in found if all(one.get(f"data-{key}") == value for key, value in told.items())]
+
+
+def bearing(picture: Picture, key: str) -> list[ET.Element]:
+    """What bears a datum of that name."""
+    return [one for one in ET.fromstring(picture.svg).iter() if one.get(f"data-{key}") is not None]
+
+
+def texts(picture: Picture) -> list[str]:
+    """The lines of text, in their order."""
+    return [one.text or "" for one in ET.fromstring(picture.svg).iter(f"{SVG}text")]
+
+
+def points(path: ET.Element) -> list[tuple[float, float]]:
+    """The corners of a path of straight lines."""
+    numbers = [float(one) for one in re.findall(r"-?[\d.]+", path.attrib["d"])]
+    return list(zip(numbers[::2], numbers[1::2], strict=True))

@@ -108,7 +108,7 @@ class Sheet:
     ) -> None:
         """One line of text whose base line is at `y`; `anchor` is left, center or right; `backed`: lines stop at it."""
         if backed:
-            wide = width_of(words)
+            wide = width_of(words, bold=bold)
             left = x - wide * {"left": 0.0, "center": 0.5, "right": 1.0}[anchor]
             self.rectangle(left - 3, y - TEXT + 1, wide + 6, TEXT + 3, Fill("paper")).set_zorder(2.5)
         weight = "bold" if bold else "normal"
@@ -197,36 +197,37 @@ def sheet(name: str, height: float) -> Iterator[Sheet]:
         logger.setLevel(level)
 
 
-_NARROW, _BROAD = set("iljtfrI.,:;'|!()[] \u00b7"), set("mwMW@%—→")
-
+_NARROW, _WIDE, _BROAD = set("iljtfrI.,:;'|!()[] \u00b7"), set("#&+<=>^~≥⏎"), set("mwMW@%—→…")
+_BOLD = 1.13
+"""How much wider bold text is."""
 _LAST_OF_THE_BASIC_PLANE = 0xFFFF
 """Above it there are emoji, and rare scripts."""
 
 
-def width_of(words: str) -> float:
-    """Units that a line of text takes at most, in the broad font that is read where the system has no other."""
-    return TEXT * sum(_ems(char) for char in words)
+def width_of(words: str, *, bold: bool = False) -> float:
+    """Units that a line of text takes at most, in DejaVu Sans: a broad font, read where the system has no other."""
+    return TEXT * sum(_ems(char) for char in words) * (_BOLD if bold else 1.0)
 
 
 def _ems(char: str) -> float:
     if ord(char) > _LAST_OF_THE_BASIC_PLANE:
         return 1.3
-    if unicodedata.east_asian_width(char) in "WF":
+    if unicodedata.east_asian_width(char) in "WF" or char in _BROAD:
         return 1.0
     if unicodedata.combining(char):
         return 0.0
-    return 0.39 if char in _NARROW else 0.97 if char in _BROAD else 0.72 if char.isupper() else 0.63
+    return 0.41 if char in _NARROW else 0.85 if char in _WIDE else 0.79 if char.isupper() else 0.64
 
 
-def cut(words: str, room: float) -> str:
+def cut(words: str, room: float, *, bold: bool = False) -> str:
     """The text made visible and short enough, its middle left out: names of models differ at both ends."""
     words = visible(words)
-    if width_of(words) <= room:
+    if width_of(words, bold=bold) <= room:
         return words
     for kept in range(len(words) - 1, 1, -1):
         head = -(-kept * 3 // 5)
         short = f"{words[:head].rstrip()}…{words[head - kept :].lstrip()}"
-        if width_of(short) <= room:
+        if width_of(short, bold=bold) <= room:
             return short
     return "…"
 

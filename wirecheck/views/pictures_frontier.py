@@ -52,7 +52,7 @@ def _axis(frontier: Frontier, axis: fit.Axis) -> Picture | None:
         _legend(drawn, axis, maybe=maybe)
         y = float(head)
         for way, own in groups:
-            drawn.text(0, y + TEXT, cut(way, WIDTH), bold=True)
+            drawn.text(0, y + TEXT, cut(way, WIDTH, bold=True), bold=True)
             y += LINE + 8
             drawn.line([left, left], [y - 3, y + _ROW * len(own) - 3], "mute")
             for row in own:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from wirecheck.schema import PairResult, Subject
-from wirecheck.views import pictures_memory, story
+from wirecheck.views import pictures_phases, pictures_timeline, story
 from wirecheck.views.pictures import LINE, TEXT, WIDTH, Fill, Picture, Sheet, cut, sheet, width_of
 from wirecheck.views.words import ABSENT, plural, visible
 
@@ -18,9 +18,9 @@ def of_result(result: PairResult) -> tuple[Picture, ...]:
     """Those that the result has figures for, in the order of a report."""
     made = [ladder(result)]
     if result.memory is not None:
-        made.append(pictures_memory.phases(result.memory))
+        made.append(pictures_phases.phases(result.memory))
         if result.memory.timeline is not None:
-            made.append(pictures_memory.over_time(result.memory.timeline))
+            made.append(pictures_timeline.over_time(result.memory.timeline))
     made.append(tokens(result))
     return tuple(one for one in made if one is not None)
 
@@ -53,9 +53,9 @@ def ladder(result: PairResult) -> Picture | None:
         for row, rung in enumerate(rungs):
             y = head + row * _RUNG
             drawn.line([0, WIDTH], [y, y], "line")
-            drawn.text(0, y + 24, str(rung.level), bold=rung.level is result.policy.required)
+            drawn.text(0, y + 22, str(rung.level), bold=rung.level is result.policy.required)
             if rung.level is result.policy.required:
-                drawn.text(0, y + 42, "required", tone="mute")
+                drawn.text(0, y + 41, "required", tone="mute")
             for column, subject in enumerate(subjects):
                 own = found[subject][row]
                 _pill(drawn, (_NAMES + column * wide, y, wide - 16), own, subject)
@@ -65,7 +65,7 @@ def ladder(result: PairResult) -> Picture | None:
 def _pill(drawn: Sheet, place: tuple[float, float, float], rung: story.Rung, subject: Subject) -> None:
     x, y, wide = place
     if not rung.total:
-        drawn.text(x, y + 24, ABSENT, tone="mute")
+        drawn.text(x, y + 22, ABSENT, tone="mute")
         return
     drawn.text(x, y + 22, f"{rung.settled} of {rung.total}")
     left, right, middle = x + 5, x + wide - 5, y + 36

@@ -36,6 +36,8 @@ _COLOURS = {name: colour for colour, name in _STAND_INS.items()}
 _FONT = 'system-ui,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif'
 _SHOWN_WIDTH = 640
 """Pixels of a picture where there is room."""
+_EDGE = 6
+"""Units of paper around what is drawn."""
 _NARROW_TEXT, _WIDE_TEXT = 14, 11.5
 """Units of a text's size, in a narrow window and in one from `_SHOWN_WIDTH` pixels on."""
 
@@ -52,7 +54,7 @@ def rewritten(drawn: str, *, name: str, title: str, alt: str, data: Sequence[Map
     """
     source = ET.fromstring(drawn)  # noqa: S314 - written by matplotlib a moment ago
     box = source.attrib["viewBox"]
-    width, height = (float(part) for part in box.split()[2:])
+    width, height = (float(part) + 2 * _EDGE for part in box.split()[2:])
     shapes, patterns = _Shapes(name, data), ET.Element("defs")
     body = list(shapes.below(source, {}))
     for pattern in source.iter(_svg("pattern")):
@@ -62,7 +64,7 @@ def rewritten(drawn: str, *, name: str, title: str, alt: str, data: Sequence[Map
         {
             "xmlns": "http://www.w3.org/2000/svg",
             "class": "wp",
-            "viewBox": f"0 0 {_short(width)} {_short(height)}",
+            "viewBox": f"{-_EDGE} {-_EDGE} {_short(width)} {_short(height)}",
             "width": str(_SHOWN_WIDTH),
             "height": _short(height * _SHOWN_WIDTH / width),
             "role": "img",
@@ -74,7 +76,8 @@ def rewritten(drawn: str, *, name: str, title: str, alt: str, data: Sequence[Map
     style = ET.SubElement(root, "style")
     if len(patterns):
         root.append(patterns)
-    ET.SubElement(root, "rect", {"class": "f-paper", "width": "100%", "height": "100%"})
+    place = {"x": str(-_EDGE), "y": str(-_EDGE), "width": "100%", "height": "100%"}
+    ET.SubElement(root, "rect", {"class": "f-paper", **place})
     root.extend(body)
     style.text = _style(shapes.tones)
     return ET.tostring(root, encoding="unicode").replace("\n", " ")
