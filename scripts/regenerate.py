@@ -19,6 +19,8 @@ import re
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -131,25 +133,38 @@ def faces(path: Path) -> dict[str, str]:
     return {".md": markdown.render(result), ".html": html.render(result)}
 
 
-def fresh_reports(folder: Path) -> dict[str, dict[str, Any]]:
-    """Every report that can be made here: the demo pair always, the seed pairs where the assets are."""
+def demo_report(folder: Path) -> dict[str, Any]:
+    """A fresh run of the demo in `folder`."""
     wirecheck("demo", "--out", "demo", cwd=folder)
-    made = {"demo": json.loads((folder / "demo" / "result.json").read_text(encoding="utf-8"))}
-    unpack = SHARED / "assets" / "unpack.py"
-    if not unpack.is_file():
-        print("skipped: the seed pairs, whose recorded models are not beside this checkout")
-        return made
-    for name, models in SEED_PAIRS.items():
-        for model in models:
-            subprocess.run([sys.executable, unpack, model, folder / model], check=True, capture_output=True)
-        made[name] = run_report("pair", name, models, folder)
-        made[f"{name}{FIT}"] = run_report("fit", f"{name}{FIT}", models, folder)
-    every = sorted(path.name for path in (SHARED / "assets" / "snapshots").iterdir() if path.is_dir())
-    for model in every:
-        if not (folder / model).exists():
-            subprocess.run([sys.executable, unpack, model, folder / model], check=True, capture_output=True)
-    made[MATRIX] = run_report("matrix", MATRIX, (*every, "--depth", "inspected", "--require", "inspected"), folder)
-    return made
+    return json.loads((folder / "demo" / "result.json").read_text(encoding="utf-8"))
+
+
+def unpacked(model: str, folder: Path) -> None:
+    """A recorded model, under its own name in `folder`."""
+    command = [sys.executable, SHARED / "assets" / "unpack.py", model, folder / model]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def fresh_reports(folder: Path) -> dict[str, dict[str, Any]]:
+    """Every report that can be made here: the demo pair always, the seed pairs where the assets are.
+
+    Two at a time, since a run is for much of its time on one processor alone; the longest are begun first.
+    """
+    made: dict[str, Future[dict[str, Any]]] = {}
+    with ThreadPoolExecutor(2) as pool:
+        if (SHARED / "assets" / "unpack.py").is_file():
+            every = sorted(path.name for path in (SHARED / "assets" / "snapshots").iterdir() if path.is_dir())
+            list(pool.map(unpacked, every, repeat(folder)))
+            for name, models in SEED_PAIRS.items():
+                made[f"{name}{FIT}"] = pool.submit(run_report, "fit", f"{name}{FIT}", models, folder)
+            at = ("--depth", "inspected", "--require", "inspected")
+            made[MATRIX] = pool.submit(run_report, "matrix", MATRIX, (*every, *at), folder)
+            for name, models in SEED_PAIRS.items():
+                made[name] = pool.submit(run_report, "pair", name, models, folder)
+        else:
+            print("skipped: the seed pairs, whose recorded models are not beside this checkout")
+        made["demo"] = pool.submit(demo_report, folder)
+        return {name: report.result() for name, report in made.items()}
 
 
 NUMBER = re.compile(r"-?\d+\.\d+(?:e[-+]?\d+)?|-?\d+e[-+]?\d+")
