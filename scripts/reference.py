@@ -76,6 +76,13 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 # --- finding codes and probes ------------------------------------------------------------------------------------
 
 
+PROBES_ARE = (
+    "A probe asks one question and says what it did to know. A report names the probe of everything that is not "
+    "proven. It waits for the probes that it requires: where one of them was skipped or crashed, it is skipped, "
+    "too."
+)
+
+
 def code_link(code: str) -> str:
     """A code as a link from a page in docs/ to its place."""
     return f"[{code}](checks/{CODES[code].family}.md#{code.lower()})"
@@ -101,13 +108,11 @@ def checks_page() -> str:
     parts = [
         "# The checks",
         MADE.format(source="`wirecheck/codes` and `wirecheck/probes`"),
-        f"What a finding's code says and what to do about it: by family, {families}; in the terminal, "
-        "`wirecheck explain CODE`, in the same words.",
+        f"What a finding says, by its code's family: {families}. `wirecheck explain CODE` says the same.",
         "## Codes",
         table(("code", "name", "severity", "rung", "what it says"), codes),
         "## Probes",
-        "A probe asks one question and says what it did to know. A report names the probe of everything that is not "
-        "proven. One waits for the probes that it requires: where such a one was skipped or crashed, it is skipped too.",
+        PROBES_ARE,
         table(("probe", "of a", "rung", "its question", "requires", "codes"), probes),
     ]
     return "\n\n".join(parts) + "\n"
@@ -119,8 +124,9 @@ def family_page(family: str) -> str:
     rows = ((f"[{e.code}](#{e.code.lower()})", e.name, e.severity, e.sentence) for e in entries)
     parts = [
         f"# {family}: {FAMILIES[family]}",
-        f"{MADE.format(source='`wirecheck/codes`')} `wirecheck explain {entries[0].code}` says the same of one code, "
-        f"`wirecheck explain {family}` lists them. [All codes and probes](../checks.md).",
+        f"{MADE.format(source='`wirecheck/codes`')}",
+        f"`wirecheck explain {family}` lists them, `wirecheck explain {entries[0].code}` says the same of one.",
+        "All families, and the probes that ask: [the checks](../checks.md).",
         table(("code", "name", "severity", "what it says"), rows),
     ]
     for entry in entries:
@@ -157,17 +163,10 @@ def _plain_kind(part: Schema, link: Callable[[str], str]) -> str:
             return f"list of {kind(part['items'], link)}"
         case "object" if isinstance(part.get("additionalProperties"), dict):
             return f"name → {kind(part['additionalProperties'], link)}"
-        case "integer":
-            return "whole number" + _bounds(part)
-        case "number":
-            return "number" + _bounds(part)
         case "string":
             return {"date": "date"}.get(part.get("format", ""), "text")
-        case "boolean":
-            return "`true` or `false`"
-        case "null":
-            return "nothing"
-    raise ValueError(f"a type that the reference has no words for: {part}")
+    named = {"integer": "whole number", "number": "number", "boolean": "`true` or `false`", "null": "nothing"}
+    return named[part["type"]] + _bounds(part)
 
 
 def _bounds(part: Schema) -> str:
@@ -268,16 +267,21 @@ def file_words(record: type[BaseModel]) -> str:
     return "\n\n".join(table_words(name, found, schema["$defs"]) for name, found in named)
 
 
+TWO_READERS = (
+    "One file serves two readers. [`wirecheck gate`](gate.md) and its kin (`fetch`, `lock`, `doctor`, `matrix "
+    "--config`) read the tables under *The file of a gate*; an unknown key in them is refused with its line. "
+    "`wirecheck pair`, `model` and `fit` read with `--config FILE` the tables `[wire]`, `[train]` and `[policy]`, "
+    "and leave `[models]` and `[gate]` alone; options of the command line win over them. A gate takes no "
+    "`[policy]`: what it asks stands in `[gate]`."
+)
+
+
 def config_page() -> str:
     """docs/config.md: every table and key of both files."""
     parts = [
         "# wirecheck.toml, key by key",
         MADE.format(source="the records that read the file"),
-        "One file serves two readers. [`wirecheck gate`](gate.md) and its kin (`fetch`, `lock`, `doctor`, `matrix "
-        "--config`) read the tables under *The file of a gate*; an unknown key in them is refused with its line. "
-        "`wirecheck pair`, `model` and `fit` read with `--config FILE` the tables `[wire]`, `[train]` and `[policy]`, "
-        "and leave `[models]` and `[gate]` alone; options of the command line win over them. A gate takes no `[policy]`: "
-        "what it asks stands in `[gate]`.",
+        TWO_READERS,
         "For editors: [schema-file.json](schema-file.json) (`wirecheck schema file`).",
         "## The file of a gate",
         file_words(GateFile),
@@ -307,6 +311,13 @@ RECORDS = {
 """Heading -> the schema's file in docs/, what writes such a thing, what makes the schema."""
 
 
+RECORDS_ARE = (
+    "Whoever reads a result reads it by these names. A field that has no words here is what its name says. One "
+    "that is not required has a default, and an older file may lack it. Unknown fields are refused, so that a "
+    "newer file is not misread."
+)
+
+
 def record_link(name: str) -> str:
     """A record's name as a link to its place on the page."""
     return f"[{name}](#{name.lower()})"
@@ -330,9 +341,7 @@ def records_page() -> str:
     parts = [
         "# What the JSON holds",
         MADE.format(source="the JSON schemas beside it"),
-        "Whoever reads a result reads it by these names. A field that has no words here is what its name says. One "
-        "that is not required has a default, and an older file may lack it. Unknown fields are refused, so that a newer "
-        "file is not misread.",
+        RECORDS_ARE,
     ]
     seen: dict[str, Schema] = {}
     for title, (file, writer, make) in RECORDS.items():

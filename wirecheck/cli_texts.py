@@ -27,7 +27,7 @@ def explanation(asked: str) -> str:
 
 
 def told(entry: Code) -> list[str]:
-    """What is to be said of a code, a paragraph each: `wirecheck explain` prints these, and the pages of docs/checks."""
+    """What is to be said of a code, a paragraph each: `wirecheck explain` prints them, docs/checks shows them."""
     from wirecheck.probes import MODEL_PROBES, PAIR_PROBES, SINGLE_PROBES
 
     probes = {probe.name: probe for probe in (*SINGLE_PROBES, *PAIR_PROBES, *MODEL_PROBES) if entry.code in probe.codes}
