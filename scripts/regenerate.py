@@ -3,7 +3,7 @@
     python scripts/regenerate.py            write it all
     python scripts/regenerate.py --check    exit 1 where a committed file is not what the tool writes now
 
-The words (schema, help pages, table of checks) are compared to the byte. A report is compared in two steps: its
+The words (schema, help pages, reference) are compared to the byte. A report is compared in two steps: its
 markdown and HTML are what its committed JSON renders to, to the byte; and its JSON is what a fresh run gives, leaving
 out seconds and versions, with floats equal to 0.1 %. Of the table of architectures a sample of rows is made again;
 `scripts/architectures.py` writes it, and compares all of it.
@@ -28,13 +28,13 @@ ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
-import architectures  # noqa: E402 - the script beside this one
+import architectures  # noqa: E402 - the scripts beside this one
+import reference  # noqa: E402
 
 from wirecheck.cli_fit import read_frontier  # noqa: E402 - the checkout's own package, after its path is set
 from wirecheck.cli_matrix import read_matrix  # noqa: E402
 from wirecheck.cli_output import read_result  # noqa: E402
 from wirecheck.cli_texts import diff_schema, file_schema, gate_schema, json_schema, lock_schema, matrix_schema  # noqa: E402
-from wirecheck.codes import CODES  # noqa: E402
 from wirecheck.matrix_tally import Tally  # noqa: E402
 from wirecheck.views import fit as fit_view  # noqa: E402
 from wirecheck.views import html, markdown  # noqa: E402
@@ -85,16 +85,6 @@ def help_page() -> str:
     return "\n".join(parts)
 
 
-def checks_page() -> str:
-    """docs/checks.md: the table of codes."""
-    lines = ["# The checks", "", "Made by `scripts/regenerate.py` from `wirecheck/codes`; not written by hand.", ""]
-    lines += ["| code | name | severity | rung | what it says | remedy |", "|---|---|---|---|---|---|"]
-    for entry in CODES.values():
-        cells = (entry.code, entry.name, entry.severity, entry.level, entry.sentence, entry.remedy)
-        lines.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
-    return "\n".join(lines) + "\n"
-
-
 WORDS = {
     "docs/schema.json": json_schema,
     "docs/schema-gate.json": gate_schema,
@@ -103,8 +93,7 @@ WORDS = {
     "docs/schema-diff.json": diff_schema,
     "docs/schema-matrix.json": matrix_schema,
     "docs/cli.md": help_page,
-    "docs/checks.md": checks_page,
-}
+} | reference.PAGES
 
 
 MATRIX = "matrix"
@@ -226,7 +215,7 @@ def as_text(report: dict[str, Any]) -> str:
 def write() -> None:
     """Write everything."""
     for name, make in WORDS.items():
-        (ROOT / name).parent.mkdir(exist_ok=True)
+        (ROOT / name).parent.mkdir(parents=True, exist_ok=True)
         (ROOT / name).write_text(make(), encoding="utf-8")
     with tempfile.TemporaryDirectory() as folder:
         for name, new in fresh_reports(Path(folder)).items():
