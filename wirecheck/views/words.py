@@ -100,3 +100,13 @@ def markdown_code(text: str) -> str:
     fence = "`" * (longest + 1)
     pad = " " if inside.startswith("`") or inside.endswith("`") else ""
     return f"{fence}{pad}{inside}{pad}{fence}"
+
+
+def markdown_prose(text: str) -> str:
+    """Our own words, such as a remedy: what stands between backticks is a code span, the rest as plain text."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:
+        return markdown_text(text)
+    return "".join(
+        (markdown_code(part) if part else "") if n % 2 else markdown_text(part) for n, part in enumerate(parts)
+    )
