@@ -204,3 +204,15 @@ def test_the_section_is_there_where_something_was_claimed_and_else_not():
     assert "| **does not hold** | Fri\\|day |" in section
     assert "| **not established** |" in section
     assert f"(#{evidence.fact_anchor(fact)})" in section
+
+
+@pytest.mark.parametrize(
+    ("reason", "first"),
+    [
+        ("moot after CFG01 config-missing (a)", "what blocks is mended first"),
+        ("beyond --depth inspected", "the weights"),
+    ],
+)
+def test_what_has_to_be_mended_first_is_said_first(reason, first):
+    run = open_run("embeds-weights", "a", Level.EXECUTED).model_copy(update={"reason": reason})
+    assert costs.costs(pair_result(runs=(run,)))[0].needs.startswith(first)

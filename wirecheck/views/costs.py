@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from wirecheck.schema import LADDER, CheckedModel, Level, PairResult, Subject
@@ -30,7 +31,8 @@ def costs(result: PairResult) -> tuple[Cost, ...]:
         own = [gap for gap in gaps if gap.level is level]
         if own:
             subjects = {gap.subject for gap in own}
-            made.append(Cost(level, len(own), _needs(result, level, subjects), at_depth(result, level)))
+            needs = "; ".join((*_first(gap.why for gap in own), _needs(result, level, subjects)))
+            made.append(Cost(level, len(own), needs, at_depth(result, level)))
     return tuple(made)
 
 
@@ -43,6 +45,14 @@ def at_depth(result: PairResult, level: Level) -> str:
         at = words.index("--depth")
         words[at : at + 2] = []
     return shlex.join([*words, "--depth", str(level)])
+
+
+def _first(reasons: Iterable[str]) -> list[str]:
+    """What has to be mended before anything else is of use."""
+    told = list(reasons)
+    first = ["what blocks is mended first"] if any(why.startswith("skipped: moot after") for why in told) else []
+    crashed = any(why.startswith("crashed") for why in told)
+    return [*first, "what crashed runs again (its story is in the JSON)"] if crashed else first
 
 
 def _needs(result: PairResult, level: Level, subjects: set[Subject]) -> str:

@@ -251,6 +251,8 @@ def not_as_asked(result: PairResult) -> tuple[str, ...]:
         said.append(f"Weights quantized on load ({train.quantize}) entered the memory estimate; no probe ran them so.")
     if train.grad_checkpointing:
         said.append("Gradient checkpointing entered the memory estimate; EMB07 asks whether its gradients are right.")
+    if result.policy.depth is not Level.MEASURED:
+        said.append("Nothing was read off a GPU: time and memory on the target device are not claimed.")
     return tuple(said)
 
 
