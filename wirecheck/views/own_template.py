@@ -40,7 +40,7 @@ def render(template: Path, result: PairResult, *, kind: Kind) -> str:
     """
     with template.open("rb"):  # said here, where the error has its file's name
         pass
-    words = [sys.executable, "-m", "wirecheck.views.own_template", str(template), kind]
+    words = [sys.executable, "-P", "-m", "wirecheck.views.own_template", str(template), kind]
     try:
         ran = subprocess.run(  # noqa: S603  # this very module
             words, input=result.model_dump_json().encode(), capture_output=True, timeout=WALL_S, check=False
