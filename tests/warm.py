@@ -1,6 +1,6 @@
 """`python -m wirecheck.cli` in a process of its own, forked from one that has imported what every run imports.
 
-Where a file of tests runs the tool a hundred times, most of each run was the import of torch. What reads the environment
+Where a file of tests runs the tool a hundred times, most of each run was importing torch. What reads the environment
 when it is imported (wirecheck, transformers, huggingface_hub, typer, rich) is still imported by each run itself.
 """
 
