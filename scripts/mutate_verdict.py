@@ -148,7 +148,7 @@ def fork(mutant: Mutant, folder: Path) -> int:
             os.dup2(output.fileno(), 1)
             os.dup2(output.fileno(), 2)
         code = tests_in(folder, mutant.file)
-    except BaseException:  # noqa: BLE001  # a child says what befell it, and ends
+    except BaseException:  # noqa: BLE001 - whatever it is, the fork must not go on as its parent would
         traceback.print_exc()
     finally:
         sys.stdout.flush()
