@@ -19,21 +19,8 @@ HEAD = f"""# Templates of your own
 Made by `scripts/regenerate.py` from the code; not written by hand.
 
 `--template FILE` writes reports by your own [jinja](https://jinja.palletsprojects.com) template instead of the shipped
-one, for `wirecheck pair`, `wirecheck model` and `wirecheck report`:
-
-```sh
-wirecheck report result.json --template short.md.j2 --report short.md --report short.html
-```
-
-- A template named `.md` or `.md.j2` is markdown: for `--report x.html` it becomes a page, with the pictures where
-  `face.picture(…)` asks for them.
-- A template named `.html` or `.html.j2` has every value escaped for HTML and is written as it is.
-- Any other is text, written as it is, under whatever name you give: `--report table.tex`.
-- `.xml` and `.sarif` stay what they are: machines read them.
-
-The template runs in a sandbox, in a process of its own: {own_template.CPU_S} s of CPU time,
-{own_template.MEMORY_BYTES // 1024**3} GiB of memory, {own_template.MOST_CHARS:,} characters. It reads the result, and
-no file but the shipped templates. To change one part of the shipped report, extend it:
+one, for `wirecheck pair`, `wirecheck model` and `wirecheck report`. This one, `short.md.j2`, is the shipped report with
+one part changed and one left out:
 
 ```jinja
 {{% extends "pair.md.j2" %}}
@@ -46,6 +33,20 @@ no file but the shipped templates. To change one part of the shipped report, ext
 {{% endblock %}}
 {{% block evidence %}}{{% endblock %}}
 ```
+
+```sh
+wirecheck report wirecheck-demo/result.json --template short.md.j2 --report short.md --report short.html
+```
+
+- A template named `.md` or `.md.j2` is markdown: for `--report x.html` it becomes a page, with the pictures where
+  `face.picture(…)` asks for them.
+- A template named `.html` or `.html.j2` has every value escaped for HTML and is written as it is.
+- Any other is text, written as it is, under whatever name you give: `--report table.tex`.
+- `.xml` and `.sarif` stay what they are: machines read them.
+
+The template runs in a sandbox, in a process of its own: {own_template.CPU_S} s of CPU time,
+{own_template.MEMORY_BYTES // 1024**3} GiB of memory, {own_template.MOST_CHARS:,} characters. It reads the result, and
+no file but the shipped templates.
 """
 
 

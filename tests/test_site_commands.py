@@ -132,11 +132,17 @@ def for_slurm(folder: Path) -> None:
     (folder / "train.py").write_text("print('trained')\n")
 
 
+def for_templates(folder: Path) -> None:
+    """The page's own template."""
+    (folder / "short.md.j2").write_text(blocks("docs/templates.md", "jinja")[0])
+
+
 PREPARED: dict[str, Callable[[Path], None]] = {
     "docs/gate.md": for_gate,
     "docs/diff.md": for_diff,
     "docs/matrix.md": for_matrix,
     "docs/own-wire.md": for_own_wire,
+    "docs/templates.md": for_templates,
     "docs/how-to/gate-in-slurm.md": for_slurm,
     "examples/README.md": for_examples,
 }
