@@ -53,9 +53,9 @@ STAND_INS = {
     "wirecheck": f'exec "{sys.executable}" -m wirecheck.cli "$@"',
     "python": f'exec "{sys.executable}" "$@"',
 }
-"""Programs in front of those on the PATH. `make` would install: the target's recipe is made out. There is no cluster for
-`sbatch`: bash reads the script. There is no registry for `pip`: the extra is one of pyproject.toml. The last two are the
-programs themselves, of this environment."""
+"""Programs in front of those on the PATH. `make` would install: the target's recipe is made out. There is no cluster
+for `sbatch`: bash reads the script. There is no registry for `pip`: the extra is one of pyproject.toml. The last two are
+the programs themselves, of this environment."""
 
 TRANSCRIPTS = {
     "docs/doctor.md": "what doctor says of one machine, with planted faults: tests/test_doctor*.py have each"
