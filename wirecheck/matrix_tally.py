@@ -11,8 +11,8 @@ from wirecheck.matrix_records import Matrix, MatrixCell
 
 BEST = 25
 """Pairs that a report's ranking names, where no other number is asked for."""
-MOST_GRID = 120
-"""More models are no grid in a browser."""
+MOST_GRID = 80
+"""More models are no grid in a browser: it would be slow to read and above 400 KB."""
 _WORST = ("compatible", "unproven", "not-run", "could-not-check", "incompatible")
 
 
@@ -42,6 +42,8 @@ class Tally:
     outcomes: Counter[str] = field(default_factory=Counter)
     causes: Counter[tuple[str, str]] = field(default_factory=Counter)
     """(code, model or `the pair`) -> pairs."""
+    claims: dict[tuple[str, str], str] = field(default_factory=dict)
+    """(code, model or `the pair`) -> one of its claims, the same whatever the order of the cells."""
     memory: tuple[int, int] | None = None
     """The least and the most bytes of a pair."""
     grid: dict[frozenset[str], MatrixCell] = field(default_factory=dict)
@@ -61,8 +63,13 @@ class Tally:
         self.count += 1
         self.kept += cell.kept
         self.outcomes[cell.outcome] += 1
-        for one in {(cause.code, {"a": cell.a, "b": cell.b}.get(cause.subject, "the pair")) for cause in cell.causes}:
-            self.causes[one] += 1
+        claims: dict[tuple[str, str], str] = {}
+        for cause in cell.causes:
+            key = cause.code, {"a": cell.a, "b": cell.b}.get(cause.subject, "the pair")
+            claims[key] = min(cause.claim, claims.get(key, cause.claim))
+        for key, claim in claims.items():
+            self.causes[key] += 1
+            self.claims[key] = min(claim, self.claims.get(key, claim))
         if cell.memory is not None:
             least, most = self.memory or (cell.memory, cell.memory)
             self.memory = (min(least, cell.memory), max(most, cell.memory))

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
 from markdown_it import MarkdownIt
+from markdown_it.token import Token
 from mdit_py_plugins.anchors import anchors_plugin
 
 from wirecheck.schema import PairResult
@@ -20,6 +22,8 @@ from wirecheck.views.faces import PageFace
 from wirecheck.views.words import MARK, visible
 
 NO_PIECES: Mapping[str, str] = MappingProxyType({})
+LONG = 4
+"""Sections from which a page has a table of contents."""
 _ALONE = re.compile(rf"<p>((?:{MARK.pattern}\s*)+)</p>")
 
 
@@ -44,9 +48,8 @@ def page(report: str, *, title: str, mood: str, pieces: Mapping[str, str] = NO_P
     """
     reader = MarkdownIt("commonmark", {"html": False}).enable("table")
     reader.use(anchors_plugin, max_level=3, slug_func=_slug)
-    body = reader.render(report)
-    body = body.replace("<table>", '<div class="table" tabindex="0" role="region" aria-label="table"><table>')
-    body = body.replace("</table>", "</table></div>")
+    tokens = list(_furnished(reader.parse(report)))
+    body = reader.renderer.render(tokens, reader.options, {})
     frame = templates.environment().get_template("page.html.j2")
     return frame.render(title=html.escape(visible(title)), outcome=mood, body=_placed(body, pieces))
 
@@ -63,3 +66,80 @@ def _slug(heading: str) -> str:
     """The anchor that GitHub gives a heading, so that a link within a report lands in both."""
     kept = MARK.sub("", heading).strip().lower().replace(" ", "-")
     return re.sub(r"[^\w-]", "", kept)
+
+
+# --- what markdown cannot say ------------------------------------------------------------------------------------
+
+
+def _furnished(tokens: list[Token]) -> Iterator[Token]:
+    """The tokens with a table of contents before the first section, and tables and charts that have names.
+
+    A name is that of the section, numbered where a section has several. Ids begin with a capital letter: no heading's
+    does.
+    """
+    contents = _contents(tokens)
+    section = "Report"
+    named: Counter[str] = Counter()
+    for n, token in enumerate(tokens):
+        if token.type == "heading_open":
+            section = _words(tokens[n + 1])
+            if token.tag == "h2" and contents:
+                yield _raw(contents)
+                contents = ""
+        if token.type == "table_open":
+            named[section] += 1
+            name = section if named[section] == 1 else f"{section}, table {named[section]}"
+            yield from _table(token, name, named.total())
+            continue
+        if token.type == "fence":
+            token = _chart(token, section) if token.info == "text" else token
+        if token.type in ("th_open", "th_close"):
+            _head(token, tokens[n + 1 if token.nesting > 0 else n - 1].content)
+        yield token
+        if token.type == "table_close":
+            yield _raw("</div>\n")
+
+
+def _table(token: Token, name: str, number: int) -> Iterator[Token]:
+    """A table in a region that scrolls by itself, also by keyboard, so that the page never does."""
+    yield _raw(f'<div class="table" role="group" tabindex="0" aria-labelledby="T{number}">')
+    yield token
+    yield _raw(f'<caption id="T{number}">{html.escape(name)}</caption>\n')
+
+
+def _head(token: Token, content: str) -> None:
+    """The head of a column; an empty corner is no head of anything."""
+    if not content:
+        token.tag = "td"
+    elif token.nesting > 0:
+        token.attrSet("scope", "col")
+
+
+def _chart(token: Token, section: str) -> Token:
+    """Lines of text that must not be wrapped."""
+    name = html.escape(f"{section}, drawn as text")
+    lines = html.escape(token.content)
+    return _raw(f'<pre class="chart" role="group" tabindex="0" aria-label="{name}"><code>{lines}</code></pre>\n')
+
+
+def _contents(tokens: list[Token]) -> str:
+    """Links to the sections; nothing where they are few."""
+    heads = [
+        (str(token.attrGet("id")), _words(tokens[n + 1]))
+        for n, token in enumerate(tokens)
+        if token.type == "heading_open" and token.tag == "h2"
+    ]
+    if len(heads) < LONG:
+        return ""
+    links = "".join(f'<li><a href="#{html.escape(key)}">{html.escape(name)}</a></li>\n' for key, name in heads)
+    return f'<nav aria-label="Contents"><details><summary>Contents</summary>\n<ul>\n{links}</ul></details></nav>\n'
+
+
+def _words(heading: Token) -> str:
+    """The words of a heading, without what stands for pieces."""
+    told = "".join(child.content for child in heading.children or ())
+    return MARK.sub("", told).strip()
+
+
+def _raw(text: str) -> Token:
+    return Token("html_block", "", 0, content=text)

@@ -1,4 +1,4 @@
-"""A matrix as markdown, as a page with a grid and a heat map, as CSV and as JSON Lines, and as a terminal's lines."""
+"""A matrix as markdown, as a page with a grid of verdicts and memory, as CSV and as JSON Lines, and as a terminal's lines."""
 
 from __future__ import annotations
 
@@ -6,23 +6,28 @@ import csv
 import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from wirecheck.matrix_records import Matrix, MatrixCell
 from wirecheck.matrix_tally import MOST_GRID, Tally
 from wirecheck.views import html, templates, words
-from wirecheck.views.words import ABSENT, human_bytes, plural
+from wirecheck.views.words import ABSENT, plural
 
 MOST_COLUMNS = 40
 """More models are no table in markdown."""
 _GRID = "grid"
 _LETTER = {"compatible": "C", "unproven": "U", "could-not-check": "!", "not-run": "-"}
-_HEAT = ("#e8f4ea", "#cfe8c6", "#f6e8a8", "#f3cf8e", "#eda77a", "#e0786a")
-"""From the least memory to the most."""
+_MOOD = {"compatible": "c", "unproven": "u", "not-run": "n", "could-not-check": "n", "incompatible": "x"}
+_SHADES = 6
+"""Steps from the least memory to the most."""
 MOST_MODELS = 200
 """Rows of the table of models; all of them are in the JSON."""
-_MOST_TITLE = 240
+_MOST_TITLE = 150
 """Characters of what a square says where it is pointed at."""
+MOST_TITLES = 180_000
+"""Characters of all of them: a grid with more has none, so that a page stays below 400 KB."""
+_MOST_CLAIM = 160
+"""Characters of the claim that a row of the table of causes gives as its example."""
 MOST_CAUSES = 60
 """Rows of the table of causes."""
 COLUMNS = (
@@ -50,7 +55,10 @@ def render(head: Matrix, tally: Tally, links: Links | None = None) -> str:
 
 
 def render_html(head: Matrix, tally: Tally, links: Links | None = None) -> str:
-    """One self-contained page: a grid of verdicts, a heat map of memory, and all that the markdown says."""
+    """One self-contained page: a grid of verdicts and memory, and all that the markdown says.
+
+    Below 400 KB: MOST_GRID models have a grid, and a grid has no more than MOST_TITLES characters to point at.
+    """
     has_grid = len(head.models) <= MOST_GRID
     body = _markdown(head, tally, links or {}, words.mark(_GRID) if has_grid else _too_many(head))
     pieces = {_GRID: _grid(head, tally, links or {})} if has_grid else {}
@@ -91,7 +99,8 @@ class _Row:
 def _markdown(head: Matrix, tally: Tally, links: Links, instead: str | None) -> str:
     """`instead` is what stands in place of the table of every pair; None: the table."""
     best = tally.best
-    causes = [(code, on, n) for (code, on), n in sorted(tally.causes.items(), key=lambda one: (-one[1], one[0]))]
+    order = sorted(tally.causes.items(), key=lambda one: (-one[1], one[0]))
+    causes = [(code, on, n, _short(tally.claims[code, on])) for (code, on), n in order]
     me = {
         "sentence": sentence(head, tally),
         "count": tally.count,
@@ -107,6 +116,10 @@ def _markdown(head: Matrix, tally: Tally, links: Links, instead: str | None) -> 
         "absent": ABSENT,
     }
     return templates.environment().get_template("matrix.md.j2").render(matrix=head, **me)
+
+
+def _short(claim: str) -> str:
+    return claim if len(claim) <= _MOST_CLAIM else f"{claim[:_MOST_CLAIM]}…"
 
 
 def _too_many(head: Matrix) -> str:
@@ -133,45 +146,61 @@ def mark(cell: MatrixCell | None) -> str:
 
 @dataclass(frozen=True)
 class _Square:
-    text: str
-    title: str
-    mood: str
-    colour: str = ""
+    """One pair in the grid; the diagonal, and a pair that was not asked for, are blank."""
+
+    names: str = ""
+    text: str = ""
+    mood: str = ""
+    why: str = ""
+    title: str = ""
+    memory: str = ""
+    heat: int = 0
     link: str | None = None
 
 
 def _grid(head: Matrix, tally: Tally, links: Links) -> str:
-    def rows(heat: bool) -> list[tuple[str, list[_Square]]]:
-        made = []
-        for one in head.models:
-            squares = []
-            for other in head.models:
-                cell = tally.grid.get(frozenset((one.name, other.name)))
-                link = None if cell is None else links.get((cell.a, cell.b))
-                names = f"{one.name} + {other.name}"
-                squares.append(_heat(names, cell, tally.memory, link) if heat else _square(names, cell, link))
-            made.append((one.name, squares))
-        return made
-
-    grids = [("Verdicts", rows(heat=False))]
-    if tally.memory is not None:
-        grids.append(("Memory of one step, GB allocated", rows(heat=True)))
+    rows = [
+        (one.name, [_square(tally, links, frozenset((one.name, other.name))) for other in head.models])
+        for one in head.models
+    ]
+    told = [(name, [replace(one, title=_title(one)) for one in squares]) for name, squares in rows]
+    if sum(len(one.title) for _, squares in told for one in squares) <= MOST_TITLES:
+        rows = told
+    least, most = tally.memory or (0, 0)
+    me = {"has_memory": tally.memory is not None, "least": least, "most": most, "has_links": bool(links)}
+    me["has_causes"] = bool(tally.causes)
     names = [model.name for model in head.models]
-    return templates.environment().get_template("matrix-grid.html.j2").render(grids=grids, names=names)
+    return templates.environment().get_template("matrix-grid.html.j2").render(rows=rows, names=names, **me)
 
 
-def _square(names: str, cell: MatrixCell | None, link: str | None) -> _Square:
+def _square(tally: Tally, links: Links, pair: frozenset[str]) -> _Square:
+    cell = tally.grid.get(pair)
     if cell is None:
-        return _Square("", f"{names}: not asked", "self")
-    why = "" if cell.outcome == "compatible" else f": {'; '.join(cell.why)}"
-    return _Square(mark(cell), f"{names}: {cell.outcome}{why}"[:_MOST_TITLE], cell.outcome, link=link)
+        return _Square()
+    more = len({cause.code for cause in cell.causes}) - 1
+    text = f"{mark(cell)} +{more}" if cell.outcome == "incompatible" and more > 0 else mark(cell)
+    has_memory = cell.memory is not None and tally.memory is not None
+    return _Square(
+        names=f"{cell.a} + {cell.b}",
+        text=text,
+        mood=_MOOD[cell.outcome],
+        why="; ".join(cell.why),
+        memory=f"{cell.memory / 1e9:.1f}" if cell.memory is not None else "",
+        heat=_heat(cell.memory, tally.memory) if has_memory else 0,
+        link=links.get((cell.a, cell.b)),
+    )
 
 
-def _heat(names: str, cell: MatrixCell | None, span: tuple[int, int] | None, link: str | None) -> _Square:
-    if cell is None or cell.memory is None or span is None:
-        return _Square("", f"{names}: not traced", "self")
-    # By ratios: among models of 1 and of 600 GB a scale of differences would show two colours.
-    least, most = span
-    wide = math.log(most / least) if least and most > least else 0.0
-    step = int(math.log(cell.memory / least) / wide * (len(_HEAT) - 1) + 0.5) if wide else 0
-    return _Square(f"{cell.memory / 1e9:.1f}", f"{names}: {human_bytes(cell.memory)}", "self", _HEAT[step], link)
+def _title(square: _Square) -> str:
+    """What is said where a square is pointed at; the page says all that decides without it too."""
+    return words.visible(f"{square.names}: {square.why}")[:_MOST_TITLE] if square.why else ""
+
+
+def _heat(memory: int | None, span: tuple[int, int] | None) -> int:
+    """How dark: 0 for the least memory of all pairs to 5 for the most.
+
+    By ratios: among models of 1 and of 600 GB a scale of differences would show two colours.
+    """
+    if not memory or span is None or not span[0] or span[1] <= span[0]:
+        return 0
+    return round(math.log(memory / span[0]) / math.log(span[1] / span[0]) * (_SHADES - 1))
