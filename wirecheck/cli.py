@@ -243,7 +243,7 @@ def report(
     **options: Any,
 ) -> None:
     """Render a result again: in the terminal, or as files. Exits as the check did."""
-    from wirecheck.cli_check import report_command
+    from wirecheck.cli_report import report_command
 
     raise typer.Exit(report_command(file, options))
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from wirecheck.cli_claims import check_claims, with_claims
 from wirecheck.cli_console import stderr_console
-from wirecheck.cli_output import exit_code, publish, read_result, to_json, write
+from wirecheck.cli_output import exit_code, publish, to_json, write
 from wirecheck.cli_reports import Reports
 from wirecheck.cli_request import OPTIONS, request
 from wirecheck.errors import Interrupted, OutputNotWritten
@@ -22,27 +22,13 @@ from wirecheck.views.console import LiveProgress
 
 def check_command(verb: str, models: Sequence[str], options: Mapping[str, Any]) -> int:
     """`wirecheck pair` and `wirecheck model`: the exit code. Raises WirecheckError's children."""
-    reports = _reports(options)
+    reports = Reports.asked(options)
     if options["claim"] is not None:
         check_claims(options["claim"])
     asked = {option: options[option.removeprefix("--").replace("-", "_")] for option in OPTIONS}
     wanted = request(verb, models, asked, seed=options["seed"], config=options["config"])
     ways = _Ways(options["json"], reports, options["claim"], options["offline"])
     return _run(models, wanted, ways)
-
-
-def report_command(file: Path, options: Mapping[str, Any]) -> int:
-    """`wirecheck report`: the exit code of the check whose result the file holds."""
-    reports = _reports(options)
-    result = with_claims(read_result(file), options["claim"])
-    publish(result, options["json"], reports)
-    return exit_code(result)
-
-
-def _reports(options: Mapping[str, Any]) -> Reports:
-    reports = Reports(tuple(options["report"] or ()), options["template"], options["pictures"])
-    reports.check()
-    return reports
 
 
 def demo_command(out: Path) -> int:

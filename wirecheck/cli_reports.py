@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from wirecheck.errors import UsageError
@@ -51,6 +52,13 @@ class Reports:
     """The user's own, for every report but those for machines."""
     pictures: Path | None = None
     """The folder that the pictures are written to."""
+
+    @classmethod
+    def asked(cls, options: Mapping[str, Any]) -> Reports:
+        """Those of a command's options. Raises UsageError as `check` does."""
+        made = cls(tuple(options["report"] or ()), options["template"], options["pictures"])
+        made.check()
+        return made
 
     def check(self) -> None:
         """Raise UsageError for a name whose ending no report has, or a template that is not there or not used."""
