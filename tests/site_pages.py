@@ -77,8 +77,7 @@ def _of_console(body: str) -> list[Step]:
             found[-1].code = int(lines.pop(0))
         elif line.startswith("$ "):
             command = line.removeprefix("$ ")
-            while not _is_whole(command):
-                command += f"\n{lines.pop(0)}"
+            assert _is_whole(command), f"in a session only the first line is copied; write it as `sh`: {command}"
             found.append(Step(command))
         else:
             found[-1].shown.append(line)

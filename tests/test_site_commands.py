@@ -54,8 +54,8 @@ STAND_INS = {
     "python": f'exec "{sys.executable}" "$@"',
 }
 """Programs in front of those on the PATH. `make` would install: the target's recipe is made out. There is no cluster
-for `sbatch`: bash reads the script. There is no registry for `pip`: the extra is one of pyproject.toml. The last two are
-the programs themselves, of this environment."""
+for `sbatch`: bash reads the script. There is no registry for `pip`: the extra is one of pyproject.toml. The last two
+are the programs themselves, of this environment."""
 
 TRANSCRIPTS = {
     "docs/doctor.md": "what doctor says of one machine, with planted faults: tests/test_doctor*.py have each"
@@ -63,7 +63,7 @@ TRANSCRIPTS = {
 """Pages that tell of a run in a block of plain text, which is not run, and why."""
 
 PARSED = {
-    "wirecheck matrix --from candidates.txt --depth simulated --executor slurm": "no cluster: tests/test_slurm.py has one",
+    "wirecheck matrix --from candidates.txt --depth simulated --executor slurm": "no cluster: see tests/test_slurm.py",
     "wirecheck matrix --attach wires-of-may": "goes on with the run above",
     "wirecheck gate --locked --offline --prove-offline": "takes 20 s: tests/test_offline.py loads the same models so",
 }
