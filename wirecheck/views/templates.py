@@ -34,6 +34,8 @@ def environment() -> jinja2.Environment:
     made.filters.update(
         text=words.markdown_text,
         code=words.markdown_code,
+        span=words.markdown_span,
+        block=words.markdown_block,
         line=words.visible,
         human=words.human,
         size=words.human_bytes,
