@@ -13,13 +13,14 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
 from markdown_it import MarkdownIt
+from markdown_it.rules_inline import StateInline
 from markdown_it.token import Token
 from mdit_py_plugins.anchors import anchors_plugin
 
 from wirecheck.schema import PairResult
 from wirecheck.views import markdown, story, templates
 from wirecheck.views.faces import PageFace
-from wirecheck.views.words import MARK, visible
+from wirecheck.views.words import MARK, NOTHING, visible
 
 NO_PIECES: Mapping[str, str] = MappingProxyType({})
 LONG = 4
@@ -46,12 +47,26 @@ def page(report: str, *, title: str, mood: str, pieces: Mapping[str, str] = NO_P
     A mark (`words.mark(key)`) anywhere in the report gives way to `pieces[key]`, as it is; a paragraph of marks alone
     loses its `<p>`. Raises ValueError for a mark without a piece.
     """
-    reader = MarkdownIt("commonmark", {"html": False}).enable("table")
-    reader.use(anchors_plugin, max_level=3, slug_func=_slug)
+    reader = markdown_reader()
     tokens = list(_furnished(reader.parse(report)))
     body = reader.renderer.render(tokens, reader.options, {})
     frame = templates.environment().get_template("page.html.j2")
     return frame.render(title=html.escape(visible(title)), outcome=mood, body=_placed(body, pieces))
+
+
+def markdown_reader() -> MarkdownIt:
+    """Reads our own markdown: tables, anchors of headings, and no HTML but the comment that says nothing."""
+    reader = MarkdownIt("commonmark", {"html": False}).enable("table")
+    reader.use(anchors_plugin, max_level=3, slug_func=_slug)
+    reader.inline.ruler.before("autolink", "nothing", _skip_nothing)
+    return reader
+
+
+def _skip_nothing(state: StateInline, silent: bool) -> bool:  # noqa: ARG001, FBT001 - markdown-it calls it so
+    """`words.NOTHING` shows nothing. No stranger's text holds it, for a `<` of theirs is escaped."""
+    is_there = state.src.startswith(NOTHING, state.pos)
+    state.pos += len(NOTHING) * is_there
+    return is_there
 
 
 def _placed(body: str, pieces: Mapping[str, str]) -> str:

@@ -27,6 +27,8 @@ def folder() -> Path:
 FILTERS: dict[str, Any] = {
     "text": words.markdown_text,
     "code": words.markdown_code,
+    "span": words.markdown_span,
+    "block": words.markdown_block,
     "prose": words.markdown_prose,
     "line": words.visible,
     "human": words.human,
@@ -55,7 +57,7 @@ def environment() -> jinja2.Environment:
 
 def _dressed(made: jinja2.Environment) -> jinja2.Environment:
     made.filters.update(FILTERS)
-    made.globals["plural"] = words.plural
+    made.globals.update(plural=words.plural, mark=words.mark)
     return made
 
 

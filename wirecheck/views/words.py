@@ -79,26 +79,54 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def markdown_text(text: str) -> str:
-    """Plain text for a markdown paragraph or table cell: shown as it is, whatever it holds."""
-    escaped = re.sub(r"([\\`*{}\[\]<>#|~!])", r"\\\1", visible(text))
-    escaped = _UNDERSCORES.sub(lambda run: "\\_" * len(run[0]), escaped)
-    escaped = re.sub(r"(?<!\w)@", "&#64;", escaped)
-    return re.sub(r"^(\s*)([-+]|\d+\.)(?=\s)", r"\1\\\2", escaped)
+# --- text in markdown --------------------------------------------------------------------------------------------
 
+NOTHING = "<!-- -->"
+"""Shows nothing, and parts what GitHub would join to a mention, a reference, an emoji or an address of e-mail.
 
+These are found in the rendered text, where neither a backslash nor an entity is left to be seen. It never stands where
+a line may begin, for there it would begin a block of HTML.
+"""
+_PUNCTUATION = re.compile(r"[\\`*{}\[\]<>|~!]|&(?=[#A-Za-z])|:(?=//)|(?<=[Ww]{3})\.|#")
+"""What markdown, or GitHub's search for links, takes for more than itself."""
 _UNDERSCORES = re.compile(r"(?<![^\W_])(?<!_)_+|_+(?![^\W_]|_)")
 """Runs that may open or close emphasis; one between letters or digits stands for itself."""
+_JOINED = re.compile(
+    r"(?<!\w)@(?=\w)|@(?=[\w@\\-]+\.)|#(?=\d)|\b[Gg][Hh]-(?=\d)|:(?=(?:(?!\d+:)[a-z0-9_+-]+|100|1234):)|&#36;"
+)
+"""@name, joe@example.org, #1, GH-1, :smile: and what is left of a dollar, which begins a formula."""
+_BEGINS_A_BLOCK = re.compile(r"^(?:-(?=[\s-]|$)|\+(?=\s|$)|=(?=[=\s]*$)|\d+[.)](?=\s|$))")
+
+
+def markdown_text(text: str) -> str:
+    """Plain text anywhere in a markdown paragraph, list, heading or table cell: shown as it is, whatever it holds."""
+    shown = visible(text)
+    inside = shown.strip(" ")
+    before = len(shown) - len(shown.lstrip(" "))
+    escaped = _PUNCTUATION.sub(r"\\\g<0>", inside)
+    escaped = _UNDERSCORES.sub(lambda run: "\\_" * len(run[0]), escaped).replace("$", "&#36;")
+    escaped = _JOINED.sub(lambda part: part[0] + NOTHING, escaped)
+    if not before:
+        escaped = _BEGINS_A_BLOCK.sub(lambda found: f"{found[0][:-1]}\\{found[0][-1]}", escaped)
+    return f"{_SPACE * before}{escaped}{_SPACE * (len(shown) - len(inside) - before)}"
+
+
+_SPACE = "&#32;"
+"""A blank at either end, which would be cut off, or make a line of code, or break a line."""
 
 
 def markdown_code(text: str) -> str:
-    """A code span that holds any text and never breaks a table: pipes escaped, the fence longer than what is inside."""
-    inside = visible(text).replace("|", "\\|")
-    if not inside.strip():
+    """A code span for a table cell: pipes escaped, as nowhere else they may be; see `markdown_span`."""
+    return markdown_span(text).replace("|", "\\|")
+
+
+def markdown_span(text: str) -> str:
+    """A code span that holds any text, outside of tables: the fence is longer than what is inside."""
+    inside = visible(text)
+    if not inside.strip(" "):
         inside = f"{inside}␠" if inside else "␀"
-    longest = max((len(run) for run in re.findall(r"`+", inside)), default=0)
-    fence = "`" * (longest + 1)
-    pad = " " if inside.startswith("`") or inside.endswith("`") else ""
+    fence = "`" * (_longest_run(inside) + 1)
+    pad = " " if inside.startswith("`") or inside.endswith("`") or (inside[0] == inside[-1] == " ") else ""
     return f"{fence}{pad}{inside}{pad}{fence}"
 
 
@@ -108,5 +136,17 @@ def markdown_prose(text: str) -> str:
     if len(parts) % 2 == 0:
         return markdown_text(text)
     return "".join(
-        (markdown_code(part) if part else "") if n % 2 else markdown_text(part) for n, part in enumerate(parts)
+        (markdown_span(part) if part else "") if n % 2 else markdown_text(part) for n, part in enumerate(parts)
     )
+
+
+def markdown_block(text: str, language: str) -> str:
+    """A fenced block of lines that no line of it ends."""
+    lines = "\n".join(map(visible, text.split("\n")))
+    fence = "`" * max(3, _longest_run(lines) + 1)
+    return f"{fence}{language}\n{lines}\n{fence}"
+
+
+def _longest_run(text: str) -> int:
+    """Of backticks."""
+    return max((len(run) for run in re.findall(r"`+", text)), default=0)
