@@ -167,7 +167,7 @@ def fresh_reports(folder: Path) -> dict[str, dict[str, Any]]:
             at = ("--depth", "inspected", "--require", "inspected")
             made[MATRIX] = pool.submit(run_report, "matrix", MATRIX, (*every, *at), folder)
             for name, models in SEED_PAIRS.items():
-                made[name] = pool.submit(run_report, "pair", name, models, folder)
+                made[name] = pool.submit(run_report, "pair", name, (*models, "--gpu", "H100-80GB"), folder)
         else:
             print("skipped: the seed pairs, whose recorded models are not beside this checkout")
         made["demo"] = pool.submit(demo_report, folder)

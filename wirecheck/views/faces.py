@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -53,6 +54,11 @@ class MarkdownFace:
             return ""
         alt, place = self.pictures[name]
         return f"![{markdown_text(alt)}]({place})"
+
+
+MARKDOWN = MarkdownFace()
+SPARSE = re.compile(r"\n{3,}")
+"""Empty lines where a part of a report has nothing to say: one is enough."""
 
 
 class PageFace:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
 from wirecheck.schema import PairResult
 from wirecheck.views import templates
-from wirecheck.views.faces import Face, MarkdownFace
+from wirecheck.views.faces import SPARSE, Face, MarkdownFace
 from wirecheck.views.tellers import tellers
 
 NO_PICTURES: Mapping[str, tuple[str, str]] = MappingProxyType({})
@@ -28,7 +27,7 @@ def render(result: PairResult, pictures: Mapping[str, tuple[str, str]] = NO_PICT
 def written(result: PairResult, face: Face) -> str:
     """The report as markdown for that face, whose marks are in it."""
     text = templates.environment().get_template("pair.md.j2").render(**variables(result, face))
-    return re.sub(r"\n{3,}", "\n\n", text)  # where a part of it has nothing to say
+    return SPARSE.sub("\n\n", text)
 
 
 def variables(result: PairResult, face: Face) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from wirecheck.matrix_records import Matrix, MatrixCell
 from wirecheck.matrix_tally import MOST_GRID, Tally
 from wirecheck.views import html, templates, words
+from wirecheck.views.faces import MARKDOWN, SPARSE, Face, PageFace
 from wirecheck.views.words import ABSENT, plural
 
 MOST_COLUMNS = 40
@@ -59,9 +60,12 @@ def render_html(head: Matrix, tally: Tally, links: Links | None = None) -> str:
 
     Below 400 KB: MOST_GRID models have a grid, and a grid has no more than MOST_TITLES characters to point at.
     """
+    from wirecheck.views.pictures_matrix import of_matrix
+
     has_grid = len(head.models) <= MOST_GRID
-    body = _markdown(head, tally, links or {}, words.mark(_GRID) if has_grid else _too_many(head))
-    pieces = {_GRID: _grid(head, tally, links or {})} if has_grid else {}
+    face = PageFace(of_matrix(head, tally))
+    body = _markdown(head, tally, links or {}, words.mark(_GRID) if has_grid else _too_many(head), face)
+    pieces = face.pieces | ({_GRID: _grid(head, tally, links or {})} if has_grid else {})
     title = f"wirecheck matrix: {plural(len(head.models), 'model')}"
     return html.page(body, title=title, mood="report", pieces=pieces)
 
@@ -96,7 +100,7 @@ class _Row:
     cells: tuple[str, ...]
 
 
-def _markdown(head: Matrix, tally: Tally, links: Links, instead: str | None) -> str:
+def _markdown(head: Matrix, tally: Tally, links: Links, instead: str | None, face: Face = MARKDOWN) -> str:
     """`instead` is what stands in place of the table of every pair; None: the table."""
     best = tally.best
     order = sorted(tally.causes.items(), key=lambda one: (-one[1], one[0]))
@@ -115,7 +119,8 @@ def _markdown(head: Matrix, tally: Tally, links: Links, instead: str | None) -> 
         "more_models": max(0, len(head.models) - MOST_MODELS),
         "absent": ABSENT,
     }
-    return templates.environment().get_template("matrix.md.j2").render(matrix=head, **me)
+    text = templates.environment().get_template("matrix.md.j2").render(matrix=head, face=face, **me)
+    return SPARSE.sub("\n\n", text)
 
 
 def _short(claim: str) -> str:
