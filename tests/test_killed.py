@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from tests import warm
 from tests.hubserver import COMMIT, Fault, Hub, serving
 from tests.test_hub_faults import FILES, SHARDS, hub_environment
 from wirecheck.cli_lock import read_lock
@@ -22,7 +20,7 @@ from wirecheck.lock_records import Lock
 
 TIMES = 10
 """Of each command."""
-LONGEST_S = {"fetch": 2.5, "lock": 1.5, "gate": 3.0}
+LONGEST_S = {"fetch": 2.0, "lock": 1.0, "gate": 2.0}
 """About what each takes here; a later moment only finds it ended."""
 
 
@@ -34,26 +32,21 @@ def hub():
         yield running
 
 
-def started(place: Path, hub: Hub, words: tuple[str, ...]) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "wirecheck.cli", *words]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(
-        command, cwd=place, env=hub_environment(place, hub), stdout=pipe, stderr=pipe, text=True, start_new_session=True
-    )
+def started(place: Path, hub: Hub, words: tuple[str, ...]) -> warm.Running:
+    return warm.started(words, place, hub_environment(place, hub))
 
 
 def killed(place: Path, hub: Hub, words: tuple[str, ...], moment_s: float) -> None:
     running = started(place, hub, words)
     time.sleep(moment_s)
-    os.killpg(running.pid, signal.SIGKILL)
-    running.communicate()
+    running.kill()
+    running.ended()
 
 
 def finished(place: Path, hub: Hub, words: tuple[str, ...]) -> str:
-    running = started(place, hub, words)
-    out, err = running.communicate(timeout=120)
-    assert running.returncode == 0, err
-    return out
+    done = started(place, hub, words).ended()
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def cached(place: Path) -> Path:
@@ -106,7 +99,7 @@ def test_a_killed_gate_that_had_begun_says_so(tmp_path, hub):
     deadline = time.monotonic() + 60
     while not (tmp_path / "gate.json").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
-    os.killpg(running.pid, signal.SIGKILL)
-    running.communicate()
+    running.kill()
+    assert running.ended().returncode == -signal.SIGKILL
     found = GateResult.model_validate_json((tmp_path / "gate.json").read_text())
     assert (found.status, found.outcome) == ("started", "not-run")

@@ -11,19 +11,17 @@ from markdown_it import MarkdownIt
 
 from tests.factories import hostile_result, pair_result
 from wirecheck.schema import Level, PairResult, Policy, Verdict
-from wirecheck.views import html, markdown, story, words
+from wirecheck.views import costs, evidence, html, markdown, story, words
 
 SECTIONS = (
     "Executive summary",
+    "Warnings",
     "Models analysed",
-    "Compatibility analysis",
-    "Technical validation",
     "Adapter",
     "Memory",
-    "How to run it",
-    "Warnings",
     "What is not proven",
-    "Conclusion",
+    "How to run it",
+    "Evidence",
 )
 
 
@@ -69,16 +67,17 @@ def test_every_claim_stands_with_its_rung_and_each_source():
     result = pair_result()
     text = markdown.render(result)
     for finding in result.findings:
-        rows = [line for line in text.splitlines() if line.startswith("|") and f"{finding.code} " in line]
+        shown = text.split("## Evidence")[1]
+        rows = [line for line in shown.splitlines() if line.startswith("|") and f"{finding.code} " in line]
         assert any(f"| {finding.level} |" in row for row in rows), finding.code
-        for evidence in finding.evidence:
-            assert any(story.short_source(evidence.source).split("|")[0] in row for row in rows)
+        for seen in finding.evidence:
+            assert any(story.short_source(seen.source).split("|")[0] in row for row in rows)
 
 
 def test_every_warning_and_block_comes_with_its_remedy():
     result = pair_result()
-    section = markdown.render(result).split("## Warnings")[1].split("## What is not proven")[0]
-    acted = story.to_act_on(result)
+    section = markdown.render(result).split("## Warnings")[1].split("## Models analysed")[0]
+    acted = [claim.finding for claim in evidence.to_act_on(result)]
     assert acted, "the factory has a warning and a block"
     for finding in acted:
         assert f"**{finding.severity} {finding.code}**" in section
@@ -92,7 +91,7 @@ def test_what_is_open_is_said_with_its_reason():
     gaps = story.open_questions(result)
     assert {run.kind for run in result.runs} >= {"skipped", "crashed"}
     for gap in gaps:
-        assert f"- {gap.probe} (" in section
+        assert f"| [{gap.probe}](#{gap.anchor}) |" in section
 
 
 def test_the_verdict_comes_first():
@@ -169,6 +168,6 @@ def test_the_page_carries_the_outcome_and_loads_nothing(outcome):
 
 def test_a_shallow_check_says_how_to_go_on():
     shallow = pair_result(command="wirecheck pair x y --depth inspected", policy=Policy(depth=Level.INSPECTED))
-    assert story.deeper_command(shallow) == "wirecheck pair x y --depth executed"
+    assert costs.at_depth(shallow, Level.EXECUTED) == "wirecheck pair x y --depth executed"
     assert "wirecheck pair x y --depth executed" in markdown.render(shallow)
-    assert story.deeper_command(pair_result()) is None
+    assert costs.at_depth(pair_result(), Level.EXECUTED) == pair_result().command

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
+from tests import warm
 from tests.matrices import NAMES, REQUEST, hostile, survey
 from wirecheck import cli_matrix
 from wirecheck.cli_matrix_files import check_endings
@@ -35,8 +36,7 @@ def place(four_models: Path) -> Path:
 
 def command(place: Path, *words: str, **changed: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | changed | {"WIRECHECK_CACHE": str(place / "cache"), "NO_COLOR": "1", "COLUMNS": "100"}
-    line = [sys.executable, "-m", "wirecheck.cli", *words]
-    return subprocess.run(line, cwd=place, env=environment, capture_output=True, text=True, check=False)
+    return warm.wirecheck(words, place, environment)
 
 
 INSPECTED = ("--depth", "inspected", "--require", "inspected")
@@ -211,7 +211,10 @@ def test_a_line_of_a_list_that_names_nothing_costs_its_row(place):
 
 
 def test_a_pair_that_is_not_judged_is_no_success(place):
-    done = command(place, "matrix", "./one", "./two", "--depth", "simulated", "--pair-seconds", "1")
+    line = [sys.executable, "-m", "wirecheck.cli", "matrix", "./one", "./two", "--depth", "simulated"]
+    environment = os.environ | {"WIRECHECK_CACHE": str(place / "cache"), "NO_COLOR": "1", "COLUMNS": "100"}
+    limit = ("--pair-seconds", "1")  # too little where torch is still to be imported: a fork of a warm process has it
+    done = subprocess.run([*line, *limit], cwd=place, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, "could-not-check" in done.stdout) == (4, True)
 
 

@@ -20,13 +20,20 @@ def fetched(model: real_models.PackagedModel | real_models.PackagedFolder) -> Pa
         pytest.skip(str(away))
 
 
+COMMITTED = Path(__file__).parents[1] / "reports" / "smollm2-135m+gemma-3-270m.json"
+
+
 @pytest.fixture(scope="module")
 def result(tmp_path_factory: pytest.TempPathFactory) -> PairResult:
     """`wirecheck pair` of SmolLM2 and Gemma 3 on their real weights, as a user runs it."""
-    models = [str(fetched(model)) for model in (real_models.SMOLLM2, real_models.GEMMA3)]
-    out = tmp_path_factory.mktemp("real") / "result.json"
+    place = tmp_path_factory.mktemp("real")
+    models = []
+    for model in (real_models.SMOLLM2, real_models.GEMMA3):
+        (place / model.file).symlink_to(fetched(model))
+        models.append(f"./{model.file}")
+    out = place / "result.json"
     words = [sys.executable, "-m", "wirecheck.cli", "pair", *models, "--require", "executed", "--json", str(out)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=600)
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=600, cwd=place)
     assert done.returncode == 0, done.stdout + done.stderr
     return PairResult.model_validate_json(out.read_text(encoding="utf-8"))
 
@@ -67,6 +74,22 @@ def test_the_two_are_real_and_of_two_families(result: PairResult) -> None:
     assert result.fact("a", "architecture").value == "LlamaForCausalLM"
     assert result.fact("b", "architecture").value == "Gemma3ForCausalLM"
     assert [model.kind for model in (result.a, result.b)] == ["gguf", "gguf"]
+
+
+def shape_of(result: PairResult) -> list[tuple[object, ...]]:
+    """What a result says, without figures that hang on a processor's rounding."""
+    said: list[tuple[object, ...]] = [(result.command, result.verdict.outcome, result.verdict.strength)]
+    for run in result.runs:
+        said.append((run.probe, run.subject, run.kind))
+        said += [(f.code, f.subject, f.severity, f.level, [e.source for e in f.evidence]) for f in run.findings]
+        said += [(f.key, f.level, f.source, None if isinstance(f.value, float) else f.value) for f in run.facts]
+    return said
+
+
+@pytest.mark.packages
+def test_the_report_in_reports_is_what_such_a_run_says(result: PairResult) -> None:
+    committed = PairResult.model_validate_json(COMMITTED.read_text(encoding="utf-8"))
+    assert shape_of(committed) == shape_of(result)
 
 
 class FakePip:

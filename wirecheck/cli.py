@@ -12,7 +12,17 @@ from typing import Annotated, Any
 import typer
 
 from wirecheck import __version__
-from wirecheck.cli_options import Baseline, GateReport, Json, Model, Report, ReportOfTables, of_fit, of_matrix, shared
+from wirecheck.cli_options import (
+    Baseline,
+    GateReport,
+    Json,
+    Model,
+    ReportOfTables,
+    of_fit,
+    of_matrix,
+    of_result,
+    shared,
+)
 from wirecheck.errors import WirecheckError
 
 app = typer.Typer(
@@ -227,17 +237,15 @@ def explain(
 
 
 @app.command()
+@of_result
 def report(
     file: Annotated[Path, typer.Argument(help="A result made with --json.")],
-    json: Json = None,
-    report: Report = None,
+    **options: Any,
 ) -> None:
     """Render a result again: in the terminal, or as files. Exits as the check did."""
-    from wirecheck.cli_output import exit_code, publish, read_result
+    from wirecheck.cli_report import report_command
 
-    result = read_result(file)
-    publish(result, json, report or [])
-    raise typer.Exit(exit_code(result))
+    raise typer.Exit(report_command(file, options))
 
 
 @app.command()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from wirecheck.cli_claims import check_claims, with_claims
 from wirecheck.cli_console import stderr_console
-from wirecheck.cli_output import exit_code, face, publish, to_json, write
+from wirecheck.cli_output import exit_code, publish, to_json, write
+from wirecheck.cli_reports import Reports
 from wirecheck.cli_request import OPTIONS, request
 from wirecheck.errors import Interrupted, OutputNotWritten
 from wirecheck.heap import keep_freed
@@ -19,12 +22,13 @@ from wirecheck.views.console import LiveProgress
 
 def check_command(verb: str, models: Sequence[str], options: Mapping[str, Any]) -> int:
     """`wirecheck pair` and `wirecheck model`: the exit code. Raises WirecheckError's children."""
-    reports: list[Path] = options["report"] or []
-    for path in reports:
-        face(path)
+    reports = Reports.asked(options)
+    if options["claim"] is not None:
+        check_claims(options["claim"])
     asked = {option: options[option.removeprefix("--").replace("-", "_")] for option in OPTIONS}
     wanted = request(verb, models, asked, seed=options["seed"], config=options["config"])
-    return _run(models, wanted, options["json"], reports, offline=options["offline"])
+    ways = _Ways(options["json"], reports, options["claim"], options["offline"])
+    return _run(models, wanted, ways)
 
 
 def demo_command(out: Path) -> int:
@@ -43,13 +47,23 @@ def demo_command(out: Path) -> int:
         models.append(f"./{target.as_posix()}" if not target.is_absolute() else str(target))
     options = dict.fromkeys(OPTIONS) | {"--require": "executed"}
     wanted = request("pair", models, options, seed=0, config=None)
-    reports = [out / "report.md", out / "report.html"]
-    code = _run(models, wanted, str(out / "result.json"), reports, offline=True)
-    stderr_console().print(f"report: {reports[0]}, {reports[1]}", soft_wrap=True, highlight=False)
+    reports = Reports((out / "report.md", out / "report.html"))
+    code = _run(models, wanted, _Ways(str(out / "result.json"), reports, offline=True))
+    stderr_console().print(f"report: {', '.join(map(str, reports.paths))}", soft_wrap=True, highlight=False)
     return code
 
 
-def _run(models: Sequence[str], wanted: Any, json: str | None, reports: Sequence[Path], *, offline: bool) -> int:
+@dataclass(frozen=True)
+class _Ways:
+    """How a check is run, and where its result goes."""
+
+    json: str | None
+    reports: Reports
+    claim: Path | None = None
+    offline: bool = False
+
+
+def _run(models: Sequence[str], wanted: Any, ways: _Ways) -> int:
     from wirecheck.snapshot import parse_ref, take
 
     if wanted.policy.depth.rank <= Level.SIMULATED.rank:  # twins alone are run, and nothing as large as real weights
@@ -59,16 +73,16 @@ def _run(models: Sequence[str], wanted: Any, json: str | None, reports: Sequence
             snapshots = []
             for text in models:
                 progress.note(f"reading {text} …")
-                snapshots.append(take(parse_ref(text), offline=offline))
+                snapshots.append(take(parse_ref(text), offline=ways.offline))
             check = Check(wanted, snapshots[0], snapshots[1] if len(snapshots) > 1 else None, progress)
-            _begin(check.result("started"), json)
-            result = check.run()
+            _begin(check.result("started"), ways.json)
+            result = with_claims(check.run(), ways.claim)
         except KeyboardInterrupt:
             raise Interrupted(None) from None
         except Interrupted as stop:
-            _keep_partial(stop.partial, json)
+            _keep_partial(stop.partial, ways.json)
             raise
-    publish(result, json, reports)
+    publish(result, ways.json, ways.reports)
     return exit_code(result)
 
 

@@ -30,58 +30,73 @@ Place = tuple[int | str, ...]
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 
 class ModelTable(_Table):
-    """[models.NAME]"""
+    """A model, by a name of your own."""
 
     id: str = Field(min_length=1)
     """Hub id, folder or .gguf file; a folder is looked for beside the file."""
     revision: str | None = Field(default=None, min_length=1)
     """Commit, tag or branch on the hub."""
     expect: dict[str, Scalar] = {}
-    """Facts that must be so."""
+    """Facts that must be so, by the names that the JSON gives them; else CFG11, a block."""
 
 
 class AcceptedTable(_Table):
-    """[[gate.accepted]]"""
+    """A finding you take upon yourselves, until a day."""
 
     code: str
+    """The finding's code."""
     on: str
     """A model's name, or `a+b` for the finding of a pair."""
     reason: str = Field(min_length=1)
+    """Why it is taken: it stands in every report."""
     until: date
+    """The last day it holds, as `2027-01-31`."""
 
 
 class GateTable(_Table):
-    """[gate]"""
+    """What must hold of the models."""
 
     pairs: Literal["all"] | list[tuple[str, str]] = "all"
+    """Which pairs, by the models' names; a model that is in none is checked alone."""
     require: Level = Level.SIMULATED
+    """The rung every verdict must stand on."""
     depth: Level | None = None
-    """None: as far as what is required."""
+    """How far probes go; as far as what is required, unless said otherwise."""
     strict: bool = False
+    """A warning refuses, too."""
     gpus: list[str] = []
+    """GPUs that the step must fit on, each of them: `A100-80GB`, `A100-40GBx2`, `auto`."""
     seed: int = Field(default=0, ge=0, le=MOST_SEED)
+    """Seed of twins, wires and samples."""
     minutes: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """No pair is begun later than that, and no download goes on."""
     gigabytes: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     """`wirecheck fetch` downloads no more."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where real weights run; auto is an accelerator where there is one."""
     trust_remote_code: bool = False
+    """Whether code of the models' repositories may be executed."""
     prove_offline: bool = False
     """Everything is loaded once more in a process whose sockets are refused; requires `executed`."""
     accepted: list[AcceptedTable] = []
+    """Findings that do not decide the verdict, each with its reason and its last day."""
 
 
 class GateFile(_Table):
     """The file: which models, in which pairs, asked what."""
 
     models: dict[str, ModelTable] = Field(min_length=1)
+    """The models, each under a name of your own."""
     gate: GateTable = GateTable()
+    """What must hold of them."""
     wire: WireSpec = WireSpec()
+    """The wire to be trained."""
     train: TrainSpec = TrainSpec()
+    """The step, as it will be run."""
 
 
 _TABLES: Mapping[tuple[str, ...], type[BaseModel]] = {

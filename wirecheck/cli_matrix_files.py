@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
 
-from wirecheck.cli_output import FACES as PAIR_FACES
 from wirecheck.cli_output import write, written
+from wirecheck.cli_reports import FACES as PAIR_FACES
 from wirecheck.errors import OutputNotWritten, UsageError
 from wirecheck.matrix_records import Matrix, MatrixCell
 from wirecheck.matrix_tally import Tally

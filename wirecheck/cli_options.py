@@ -23,6 +23,22 @@ Report = Annotated[
     typer.Option(metavar="PATH", help="Write a report: .md, .html, .xml (JUnit) or .sarif. Repeatable."),
 ]
 
+Claims = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="What an earlier report said, to compare with: a result's JSON, or a .toml of figures.",
+    ),
+]
+Template = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Your own template for the .md and .html reports, or of any other text."),
+]
+Pictures = Annotated[
+    Path | None,
+    typer.Option(metavar="FOLDER", help="Write the report's pictures there as SVG; .md reports show them."),
+]
+
 REPORTS_OF_TABLES = ".md or .html"
 ReportOfTables = Annotated[
     list[Path] | None, typer.Option(metavar="PATH", help=f"Write a report: {REPORTS_OF_TABLES}. Repeatable.")
@@ -93,6 +109,16 @@ SHARED: dict[str, tuple[Any, Any]] = {
 """Each shared option: its annotation and its default (None: not given)."""
 
 
+SHOWN: dict[str, tuple[Any, Any]] = {
+    "json": (Json, None),
+    "report": (Report, None),
+    "template": (Template, None),
+    "pictures": (Pictures, None),
+    "claim": (Claims, None),
+}
+"""What becomes of a result."""
+CHECK: dict[str, tuple[Any, Any]] = SHARED | SHOWN
+"""The options of `pair` and `model`."""
 OF_FIT = (
     *("wire", "latent_length", "latent_width", "sentence_encoder", "source_layer", "batch", "context", "answer"),
     *("dtype", "quantize", "grad_checkpointing", "gpu", "trust_remote_code", "offline", "json", "seed", "config"),
@@ -146,8 +172,13 @@ MATRIX: dict[str, tuple[Any, Any]] = SHARED | {
 
 
 def shared(command: Callable[..., None]) -> Callable[..., None]:
-    """Give `command`, which takes `**options`, every shared option in the signature that typer reads."""
-    return _with(command, SHARED)
+    """Give `command`, which takes `**options`, the options of a check in the signature that typer reads."""
+    return _with(command, CHECK)
+
+
+def of_result(command: Callable[..., None]) -> Callable[..., None]:
+    """Give `command`, which takes `**options`, what becomes of a result."""
+    return _with(command, SHOWN)
 
 
 def of_matrix(command: Callable[..., None]) -> Callable[..., None]:

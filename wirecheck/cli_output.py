@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -16,45 +16,10 @@ from wirecheck.errors import OutputNotWritten, UsageError
 from wirecheck.schema import Outcome, PairResult
 from wirecheck.whole_file import put_whole
 
+if TYPE_CHECKING:
+    from wirecheck.cli_reports import Reports
+
 R = TypeVar("R", bound=BaseModel)
-
-
-def _markdown(result: PairResult) -> str:
-    from wirecheck.views import markdown
-
-    return markdown.render(result)
-
-
-def _html(result: PairResult) -> str:
-    from wirecheck.views import html
-
-    return html.render(result)
-
-
-def _junit(result: PairResult) -> str:
-    from wirecheck.views import junit
-
-    return junit.render(result)
-
-
-def _sarif(result: PairResult) -> str:
-    from wirecheck.views import sarif
-
-    return sarif.render(result)
-
-
-FACES: dict[str, Callable[[PairResult], str]] = {".md": _markdown, ".html": _html, ".xml": _junit, ".sarif": _sarif}
-
-
-def face(path: Path) -> Callable[[PairResult], str]:
-    """The view that a file name asks for. Raises UsageError on an unknown ending."""
-    try:
-        return FACES[path.suffix.lower()]
-    except KeyError:
-        known = ", ".join(FACES)
-        raise UsageError(
-            f"--report {path}: no report has the ending {path.suffix or '(none)'}", next_step=f"use one of {known}"
-        ) from None
 
 
 def write(path: Path, text: str) -> None:
@@ -115,12 +80,12 @@ def exit_code(result: PairResult) -> int:
     return EXIT[result.verdict.outcome]
 
 
-def publish(result: PairResult, json: str | None, reports: Sequence[Path]) -> None:
+def publish(result: PairResult, json: str | None, reports: Reports) -> None:
     """Write the files that were asked for, then show the result on stdout (or its JSON alone, for `-`)."""
     if json and json != "-":
         write(Path(json), to_json(result))
-    for path in reports:
-        write(path, face(path)(result))
+    for path, text in reports.of(result):
+        write(path, text)
     if json == "-":
         say(to_json(result))
         return

@@ -48,11 +48,14 @@ OPTIONS: dict[str, tuple[str, str]] = {
 class Settings(BaseModel):
     """A wirecheck.toml: three tables, each the record of its name."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     wire: WireSpec = WireSpec()
+    """The wire to be trained."""
     train: TrainSpec = TrainSpec()
+    """The step, as it will be run."""
     policy: Policy = Policy()
+    """What must hold before `compatible` is said."""
 
 
 def read_config(path: Path) -> dict[str, dict[str, Any]]:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from wirecheck.codes import CODES
+from wirecheck.codes import CODES, Code
 from wirecheck.errors import UsageError
 from wirecheck.schema import PairResult
 
@@ -17,21 +17,27 @@ def explanation(asked: str) -> str:
     """A code in full, or a family in one line per code. Raises UsageError on an unknown one, with the nearest."""
     word = asked.upper()
     if word in CODES:
-        entry = CODES[word]
-        lines = [
-            f"{entry.code} {entry.name}",
-            f"severity: {entry.severity} (usual), established at: {entry.level}",
-            "",
-            entry.sentence,
-            "",
-            f"remedy: {entry.remedy}",
-        ]
-        return "\n".join([*lines, f"met in: {entry.reference}"] if entry.reference else lines)
+        severity, sentence, *more = told(CODES[word])
+        return "\n".join([f"{word} {CODES[word].name}", severity, "", sentence, "", *more])
     family = [entry for entry in CODES.values() if entry.family == word]
     if not family:
         near = difflib.get_close_matches(word, [*CODES, *{entry.family for entry in CODES.values()}], n=3, cutoff=0.4)
         raise UsageError(f"{asked}: no such code", next_step=f"wirecheck explain {near[0] if near else 'CFG'}")
     return "\n".join(f"{entry.code}  {entry.severity:<6}{entry.name}: {entry.sentence}" for entry in family)
+
+
+def told(entry: Code) -> list[str]:
+    """What is to be said of a code, a paragraph each: `wirecheck explain` prints them, docs/checks shows them."""
+    from wirecheck.probes import MODEL_PROBES, PAIR_PROBES, SINGLE_PROBES
+
+    probes = {probe.name: probe for probe in (*SINGLE_PROBES, *PAIR_PROBES, *MODEL_PROBES) if entry.code in probe.codes}
+    return [
+        f"severity: {entry.severity} (usual), established at: {entry.level}",
+        entry.sentence,
+        f"remedy: {entry.remedy}",
+        *(f"asked by: {probe.name} (of a {probe.scope}): {probe.question}" for probe in probes.values()),
+        *([f"met in: {entry.reference}"] if entry.reference else []),
+    ]
 
 
 def json_schema() -> str:

@@ -19,6 +19,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "Acceptance",
     "CheckedModel",
+    "Claim",
     "Crashed",
     "Environment",
     "Evidence",
@@ -187,6 +188,17 @@ class CheckedModel(Record):
     """The revision asked for, when one was."""
 
 
+class Claim(Record):
+    """What somebody said of these models before: shown beside what was found, and no part of the verdict."""
+
+    subject: Subject
+    key: str = Field(min_length=1)
+    """The name of a fact; or `memory_bytes`, what a step allocates at its peak; or `verdict`, the outcome."""
+    value: Scalar
+    source: str = Field(min_length=1)
+    """Who said so: a file, and what it is."""
+
+
 class Environment(Record):
     """The versions this result was made with."""
 
@@ -281,6 +293,8 @@ class PairResult(Record):
     runs: tuple[ProbeRun, ...]
     memory: MemoryEstimate | None
     verdict: Verdict
+    claims: tuple[Claim, ...] = ()
+    """What an earlier report said, where one was given."""
 
     @model_validator(mode="after")
     def _unfinished_certifies_nothing(self) -> PairResult:

@@ -64,6 +64,7 @@ class TrainSpec(Record):
     """One training step as the user will run it."""
 
     batch: PositiveInt = 8
+    """Rows of one step."""
     context: NonNegativeInt = 64
     """Text tokens beside the latent: anchor and prompt."""
     answer: PositiveInt = 64
@@ -74,8 +75,11 @@ class TrainSpec(Record):
     """How the frozen models' linear layers are quantized on load, as bitsandbytes does: 4-bit, 4-bit with double
     quantization, 8-bit. It enters the trace of memory; nothing is run so."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
+    """What updates the wire: its states count in memory."""
     learning_rate: FiniteFloat = Field(default=1e-4, gt=0)
+    """Of the updates by which a wire is seen to learn."""
     grad_checkpointing: bool = False
+    """Whether the models recompute in backward."""
     resident: Literal["joint", "sequential"] = "joint"
     """Whether both frozen models are in memory together."""
 
@@ -88,23 +92,31 @@ class GpuRequest(Record):
     """A GPU the step must fit on, `name` as in the catalogue, `count` of them."""
 
     name: str
+    """As in the catalogue, such as `H100-80GB`."""
     count: PositiveInt = 1
+    """How many of them the step may be spread over."""
 
 
 class Expectation(Record):
     """A fact the user wrote down: checked, never believed."""
 
     subject: Literal["a", "b"]
+    """Of which model."""
     key: str
+    """The fact's name, such as `vocab_size`."""
     value: Scalar
+    """What it must be."""
 
 
 class Pin(Record):
     """The digest a file must have."""
 
     subject: Literal["a", "b"]
+    """Of which model."""
     file: str
+    """Its name in the repository or folder."""
     sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+    """The digest of its bytes."""
     git_sha1: str | None = Field(default=None, pattern="^[0-9a-f]{40}$")
     """git's name for the bytes, where no sha256 is known."""
 
@@ -119,7 +131,9 @@ class LockedSide(Record):
     """What a lock says one model is: nothing else may stand in its place."""
 
     subject: Literal["a", "b"]
+    """Which model."""
     commit: str
+    """Its commit on the hub, or the digest of all that was read of a folder."""
     files: tuple[str, ...]
     """Names of the files that may be there: those that are read of it, and those that lay beside them."""
 
@@ -128,9 +142,13 @@ class Acceptance(Record):
     """A finding the user takes upon themselves, until a day: it no longer decides the verdict."""
 
     code: str
+    """The finding's code."""
     subject: Literal["a", "b", "pair"]
+    """Whom the finding speaks of."""
     reason: str = Field(min_length=1)
+    """Why it is taken."""
     until: date
+    """The last day it holds."""
 
 
 _RUNGS = ("required", "depth")
@@ -148,13 +166,15 @@ class Policy(Record):
     gpus: tuple[GpuRequest, ...] = ()
     """GPUs the step must fit on, each of them."""
     expectations: tuple[Expectation, ...] = ()
+    """Facts that must be so; else CFG11, a block."""
     pins: tuple[Pin, ...] = ()
     """Digests that files must have."""
     fixed_revisions: bool = False
     """A model that is named by a branch or a tag, which can move, is warned of."""
     locked: tuple[LockedSide, ...] = ()
+    """What a lock says the models are; a gate fills it in."""
     prove_offline: bool = False
-    """Everything is loaded once more in a process whose sockets are refused; see `also_offline`."""
+    """Everything is loaded once more in a process whose sockets are refused; it takes `executed`."""
     versions: tuple[tuple[str, str], ...] = ()
     """Package (or `python`) and the version it was locked with."""
     accepted: tuple[Acceptance, ...] = ()

@@ -98,7 +98,13 @@ def _run(bench: ModelBench | PairBench, models: tuple[ModelBench, ...]) -> Itera
     made = step.estimate()
     placed = [(request, _place(step, request)) for request in bench.policy.gpus]
     fits = tuple(
-        Fit(gpu=find(request.name).name, count=request.count, outcome=one.fit, free_bytes=_room(request) - one.need)
+        Fit(
+            gpu=find(request.name).name,
+            count=request.count,
+            outcome=one.fit,
+            free_bytes=_room(request) - one.need,
+            usable_bytes=find(request.name).usable_bytes,
+        )
         for request, one in placed
     )
     yield MemoryEstimate(**dict(made) | {"fits": fits})

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 REFERENCE = "A100-80GB"
 """Whose kernels are traced where no GPU is named."""
 
+WORKSPACES = "workspaces of matrix libraries"
+
 TOLD = (
     "The step was traced: the real classes at full shape, wire, losses and optimizer, without data. The second step "
     "was run; the first is told from it, which it repeats but for what it finds there."
@@ -89,7 +91,7 @@ def _parts(made: Traced, gpu: Gpu) -> tuple[MemoryPart, ...]:
     found = sorted(made.peak.parts.items(), key=lambda pair: -pair[1])
     parts = [MemoryPart(name=name, bytes=size, how="traced: alive at the peak") for name, size in found]
     held = overheads(gpu).workspace_bytes
-    return (*parts, MemoryPart(name="workspaces of matrix libraries", bytes=held, how=f"torch's default on {gpu.name}"))
+    return (*parts, MemoryPart(name=WORKSPACES, bytes=held, how=f"torch's default on {gpu.name}"))
 
 
 def _estimate(
@@ -114,6 +116,8 @@ def _estimate(
         sentences += ("A model's weights leave the GPU when the other's forward begins.",)
     if any(fit.count > 1 for fit in fits):
         sentences += (SPLIT,)
+    from wirecheck.vram.timeline import timeline
+
     return MemoryEstimate(
         level=Level.SIMULATED,
         method="trace",
@@ -123,6 +127,7 @@ def _estimate(
         reserved_bytes=need.reserved,
         process_bytes=need.process,
         fits=fits,
+        timeline=timeline(made.ledger, made.peak.phase, {WORKSPACES: overheads(gpu).workspace_bytes}),
     )
 
 
@@ -165,7 +170,9 @@ def _place(bench: ModelBench | PairBench, step: Step, request: GpuRequest) -> tu
             why = "is not known" if any(plan.unknown for plan in found.tried) else "is within the trace's error"
             claim = f"Whether the step fits on {where} {why}: {tried}."
             finding = bench.found("MEM02", claim, seen, _evidence(bench, need), remedy=ways_out)
-    return Fit(gpu=gpu.name, count=count, outcome=found.outcome, free_bytes=room - need.process), finding
+    return Fit(
+        gpu=gpu.name, count=count, outcome=found.outcome, free_bytes=room - need.process, usable_bytes=room
+    ), finding
 
 
 def _figures(plan: Plan) -> str:

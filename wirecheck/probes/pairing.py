@@ -101,6 +101,10 @@ def _lengths(bench: PairBench) -> Iterator[Yielded]:
         Evidence(level=Level.INSPECTED, source=f"encode(sample of {len(SAMPLE)} texts) of {side}", observed=total)
         for side, total in zip(("a", "b"), totals, strict=True)
     ]
+    for side, lengths, one in zip(("a", "b"), counts, seen, strict=True):
+        for (kind, _), length in zip(SAMPLE, lengths, strict=True):
+            fact = bench.fact(f"sample_tokens_{kind.lower()}", length, Level.INSPECTED, one.source)
+            yield fact.model_copy(update={"subject": side})
     ratio = length_ratio(*counts)
     yield bench.fact("token_length_ratio", ratio, Level.INSPECTED, seen[0].source)
     low, high = ratios[0], ratios[-1]

@@ -21,8 +21,8 @@ from wirecheck.schema import (
     Skipped,
     Subject,
 )
-from wirecheck.views import story
-from wirecheck.views.words import human_bytes, plural, visible
+from wirecheck.views import claims, costs, story
+from wirecheck.views.words import human, human_bytes, plural, visible
 
 COLOUR = {Outcome.COMPATIBLE: "green", Outcome.UNPROVEN: "yellow", Outcome.INCOMPATIBLE: "red"}
 TONE = {Severity.BLOCK: "bold red", Severity.WARN: "yellow", Severity.NOTE: "cyan", Severity.OK: "green"}
@@ -40,16 +40,35 @@ def show(result: PairResult, console: Console) -> None:
             console.print(Text(f"\n{title} ({len(own)})", style=TONE[severity]))
             for finding in own:
                 console.print(_finding(finding))
+    _show_claims(result, console)
+    _show_open(result, console)
+
+
+def _show_claims(result: PairResult, console: Console) -> None:
+    said = claims.compared(result)
+    if said:
+        console.print(Text("\nCompared with the claim", style="bold"))
+        console.print(Padding(Text(claims.sentence(said)), (0, 0, 0, 2)))
+    for one in (one for one in said if one.holds is False):
+        pair = f"claimed {human(one.claim.value)}, found {human(one.found)}"
+        told = Text(visible(f"{one.claim.subject} {one.claim.key}: {pair}"), style="red")
+        console.print(Padding(told, (0, 0, 0, 2)))
+
+
+def _show_open(result: PairResult, console: Console) -> None:
+    """What is not proven, and what it would cost."""
     gaps = story.open_questions(result)
     if gaps:
         console.print(Text(f"\nNot proven ({len(gaps)})", style="bold"))
         for gap in gaps:
             words = Text.assemble((f"{gap.subject} {gap.probe}", "bold"), f" ({gap.level}): {visible(gap.why)}")
             console.print(Padding(words, (0, 0, 0, 2)))
-    deeper = story.deeper_command(result)
-    if deeper:
-        console.print(Text("\nTo go on:", style="bold"))
-        console.print(Text(f"  {visible(deeper)}"), soft_wrap=True)
+        console.print(Text("\nWhat it would cost to prove", style="bold"))
+    for cost in costs.costs(result):
+        told = f", {plural(cost.questions, 'question')}: {visible(cost.needs)}"
+        console.print(Padding(Text.assemble((str(cost.level), "bold"), told), (0, 0, 0, 2)))
+        if cost.command != result.command:
+            console.print(Text(f"    {visible(cost.command)}"), soft_wrap=True)
 
 
 def _panel(result: PairResult) -> RenderableType:

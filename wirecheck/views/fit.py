@@ -7,6 +7,7 @@ from typing import Literal
 
 from wirecheck.frontier_records import Frontier, FrontierRow, Largest, Placement, Way
 from wirecheck.views import html, templates
+from wirecheck.views.faces import Face, MarkdownFace, PageFace
 from wirecheck.views.story import bar
 from wirecheck.views.words import ABSENT, human_bytes
 
@@ -21,14 +22,21 @@ PLACED: dict[Placement, str] = {
 
 def render(frontier: Frontier) -> str:
     """The frontier as GitHub-flavoured markdown: same input, same bytes."""
-    return templates.environment().get_template("fit.md.j2").render(frontier=frontier, view=View(frontier))
+    return _written(frontier, MarkdownFace())
 
 
 def render_html(frontier: Frontier) -> str:
     """The frontier as one self-contained page."""
-    view = View(frontier)
+    from wirecheck.views.pictures_frontier import of_frontier
+
+    view, face = View(frontier), PageFace(of_frontier(frontier))
     mood = {0: "compatible", 1: "incompatible"}.get(exit_code(frontier), "unproven")
-    return html.page(render(frontier), title=view.title, mood=mood)
+    return html.page(_written(frontier, face), title=view.title, mood=mood, pieces=face.pieces)
+
+
+def _written(frontier: Frontier, face: Face) -> str:
+    template = templates.environment().get_template("fit.md.j2")
+    return template.render(frontier=frontier, view=View(frontier), face=face)
 
 
 def exit_code(frontier: Frontier) -> int:
@@ -216,3 +224,8 @@ def _at(found: Largest | None) -> tuple[str, str]:
 def _how(row: FrontierRow) -> str:
     methods = [found.method for found in (row.batch, row.context) if found is not None]
     return " / ".join(dict.fromkeys(methods))
+
+
+def head_of(row: FrontierRow) -> str:
+    """How tables and pictures name the GPUs of a row: `H200`, `2 x H200 (one model per GPU)`."""
+    return View._head(row)

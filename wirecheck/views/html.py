@@ -19,6 +19,7 @@ from mdit_py_plugins.anchors import anchors_plugin
 
 from wirecheck.schema import PairResult
 from wirecheck.views import markdown, story, templates
+from wirecheck.views.faces import PageFace
 from wirecheck.views.words import MARK, NOTHING, visible
 
 NO_PIECES: Mapping[str, str] = MappingProxyType({})
@@ -29,8 +30,15 @@ _ALONE = re.compile(rf"<p>((?:{MARK.pattern}\s*)+)</p>")
 
 def render(result: PairResult) -> str:
     """The page of one result. Raw HTML in names and tokens is shown, never interpreted."""
-    title = f"wirecheck: {story.names(result)}"
-    return page(markdown.render(result), title=title, mood=result.verdict.outcome.value)
+    from wirecheck.views.pictures_result import of_result
+
+    face = PageFace(of_result(result))
+    return whole(result, markdown.written(result, face), face.pieces)
+
+
+def whole(result: PairResult, report: str, pieces: Mapping[str, str]) -> str:
+    """The page of one result, of which `report` is what it says."""
+    return page(report, title=f"wirecheck: {story.names(result)}", mood=result.verdict.outcome.value, pieces=pieces)
 
 
 def page(report: str, *, title: str, mood: str, pieces: Mapping[str, str] = NO_PIECES) -> str:

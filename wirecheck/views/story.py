@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -57,7 +56,9 @@ def sentence(result: PairResult) -> str:
     """The verdict in one sentence."""
     verdict, whole = result.verdict, names(result)
     what = "can be wired as asked" if result.b else "can take part in this wire"
-    proven = f"proven up to “{verdict.strength}”" if verdict.strength else "no rung is free of gaps"
+    proven = "no rung is free of gaps"
+    if verdict.strength:
+        proven = f"proven up to “{verdict.strength}” ({MEANING[verdict.strength]})"
     if result.status != "finished":
         return f"{whole}: the check was {result.status} and not finished, so nothing is certified."
     match verdict.outcome:
@@ -77,21 +78,6 @@ def ordered(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
     return tuple(sorted(findings, key=lambda finding: ORDER.index(finding.severity)))
 
 
-def fired(result: PairResult, subject: Subject) -> tuple[Finding, ...]:
-    """The findings on one subject that say more than that a check is sound, the gravest first."""
-    return tuple(f for f in ordered(result.findings) if f.subject == subject and f.severity is not Severity.OK)
-
-
-def sound(result: PairResult, subject: Subject) -> tuple[Finding, ...]:
-    """The checks of one subject that hold, in the order of the probes."""
-    return tuple(f for f in result.findings if f.subject == subject and f.severity is Severity.OK)
-
-
-def to_act_on(result: PairResult) -> tuple[Finding, ...]:
-    """Blocks and warnings, the blocks first."""
-    return tuple(f for f in ordered(result.findings) if f.severity in (Severity.BLOCK, Severity.WARN))
-
-
 @dataclass(frozen=True)
 class Figure:
     """One row of the table of models: the same figure of each model, with the weakest rung it stands on."""
@@ -99,7 +85,8 @@ class Figure:
     label: str
     values: tuple[str, ...]
     level: Level | None
-    source: str
+    facts: tuple[Fact | None, ...]
+    """What each value rests on, the first where there are several."""
 
 
 Show = Callable[[PairResult, Subject], tuple[str, tuple[Fact, ...]]]
@@ -175,8 +162,8 @@ def figures(result: PairResult) -> tuple[Figure, ...]:
         facts = [fact for _, own in shown for fact in own]
         if facts:
             level = min((fact.level for fact in facts), key=lambda one: one.rank)
-            sources = dict.fromkeys(short_source(fact.source) for fact in facts)
-            rows.append(Figure(label, tuple(text for text, _ in shown), level, ", ".join(sources)))
+            firsts = tuple(own[0] if own else None for _, own in shown)
+            rows.append(Figure(label, tuple(text for text, _ in shown), level, firsts))
     return tuple(rows)
 
 
@@ -226,13 +213,27 @@ class Open:
     subject: Subject
     level: Level
     why: str
+    anchor: str
+    """Where the report shows the probe."""
 
 
 def open_questions(result: PairResult) -> tuple[Open, ...]:
     """Every gap, also those above the rung required."""
     return tuple(
-        Open(run.probe, run.subject, run.level, why) for run in result.runs if (why := run.gap(run.level)) is not None
+        Open(run.probe, run.subject, run.level, why, probe_anchor(run))
+        for run in result.runs
+        if (why := run.gap(run.level)) is not None
     )
+
+
+def probe_anchor(run: ProbeRun) -> str:
+    """The place in a report of one probe's run."""
+    return f"probe-{run.subject}-{slug(run.probe)}"
+
+
+def slug(name: str) -> str:
+    """Small letters, digits and hyphens, whatever a result from elsewhere calls its probes and facts."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "x"
 
 
 def not_as_asked(result: PairResult) -> tuple[str, ...]:
@@ -250,21 +251,63 @@ def not_as_asked(result: PairResult) -> tuple[str, ...]:
         said.append(f"Weights quantized on load ({train.quantize}) entered the memory estimate; no probe ran them so.")
     if train.grad_checkpointing:
         said.append("Gradient checkpointing entered the memory estimate; EMB07 asks whether its gradients are right.")
+    if result.policy.depth is not Level.MEASURED:
+        said.append("Nothing was read off a GPU: time and memory on the target device are not claimed.")
     return tuple(said)
-
-
-def deeper_command(result: PairResult) -> str | None:
-    """The command that goes all the way, where this check was told to stop earlier; None where it was not."""
-    if result.policy.depth.rank >= Level.EXECUTED.rank:
-        return None
-    words = shlex.split(result.command)
-    if "--depth" in words:
-        at = words.index("--depth")
-        words[at : at + 2] = []
-    return shlex.join([*words, "--depth", "executed"])
 
 
 def outcome_word(run: ProbeRun) -> str:
     """`settled`, or how the run fell short."""
     gap = run.gap(run.level)
     return "settled" if gap is None else ("open" if isinstance(run, Ran) else run.kind)
+
+
+def subjects(result: PairResult) -> tuple[Subject, ...]:
+    """Whom questions were asked about."""
+    return (*(side for side, _ in sides(result)), *(("pair",) if result.b else ()))
+
+
+def ladder_of(result: PairResult, subject: Subject) -> tuple[Rung, ...]:
+    """The ladder of one model, or of the pair's own probes, the weakest rung first."""
+    return ladder(result.model_copy(update={"runs": tuple(run for run in result.runs if run.subject == subject)}))
+
+
+def ladders(result: PairResult) -> tuple[tuple[Level, str, tuple[str, ...]], ...]:
+    """For each rung its meaning, and for each of `subjects` how much is settled: `● 14 of 14`, `○ 0 of 3`."""
+    each = [ladder_of(result, subject) for subject in subjects(result)]
+    return tuple((row[0].level, row[0].meaning, tuple(map(_state, row))) for row in zip(*each, strict=True))
+
+
+def _state(rung: Rung) -> str:
+    if not rung.total:
+        return ABSENT
+    mark = "●" if rung.settled == rung.total else "◐" if rung.settled else "○"
+    return f"{mark} {rung.settled} of {rung.total}".replace(" ", "\u00a0")  # on one line in a narrow column
+
+
+@dataclass(frozen=True)
+class Phase:
+    """The fullest moment of one phase of the step."""
+
+    name: str
+    bytes: int
+    made_of: str
+    """The largest parts, in words."""
+
+
+def phases(result: PairResult) -> tuple[Phase, ...]:
+    """Each phase of the step at its fullest, in the order of the step; none where it was not traced."""
+    line = None if result.memory is None else result.memory.timeline
+    if line is None:
+        return ()
+    totals, made = line.totals, []
+    for phase, end in zip(line.phases, line.ends(), strict=True):
+        at = max(range(phase.first, end), key=totals.__getitem__)
+        parts = sorted(((part.bytes[at], part.name) for part in line.parts), reverse=True)[:LARGEST]
+        said = ", ".join(f"{name} {size / 10**9:.2f} GB" for size, name in parts)
+        made.append(Phase(phase.name, totals[at], said))
+    return tuple(made)
+
+
+LARGEST = 3
+"""Parts of a phase that are named."""

@@ -130,6 +130,16 @@ def markdown_span(text: str) -> str:
     return f"{fence}{pad}{inside}{pad}{fence}"
 
 
+def markdown_prose(text: str) -> str:
+    """Our own words, such as a remedy: what stands between backticks is a code span, the rest as plain text."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:
+        return markdown_text(text)
+    return "".join(
+        (markdown_span(part) if part else "") if n % 2 else markdown_text(part) for n, part in enumerate(parts)
+    )
+
+
 def markdown_block(text: str, language: str) -> str:
     """A fenced block of lines that no line of it ends."""
     lines = "\n".join(map(visible, text.split("\n")))

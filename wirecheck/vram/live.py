@@ -40,6 +40,8 @@ class Block:
     phase: str
     asked: int
     """Bytes before rounding."""
+    stage: str = ""
+    """What the step was doing at its birth; empty for what is nobody's, and says nothing of it."""
 
 
 class Event(NamedTuple):
@@ -233,6 +235,11 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         del args, tensor
         return "activations" if torch._C._current_graph_task_id() == -1 else "gradients"
 
+    def _stage(self, part: Part) -> str:
+        """What the step is doing while a block of `part` is born; a subclass knows the models."""
+        del part
+        return "forward" if torch._C._current_graph_task_id() == -1 else "backward"
+
     def _born(self, tensor: Tensor, part: Part, op: str, *, reuses: Block | None = None) -> None:
         storage = tensor.untyped_storage()
         key, asked = storage._cdata, storage.nbytes()
@@ -248,7 +255,8 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _block(self, asked: int, part: Part, op: str) -> Block:
         rounding = self.target.rounding
-        block = Block(len(self.ledger.blocks), -(-asked // rounding) * rounding, part, op, self.phase, asked)
+        size = -(-asked // rounding) * rounding
+        block = Block(len(self.ledger.blocks), size, part, op, self.phase, asked, self._stage(part))
         self.ledger.blocks.append(block)
         return block
 

@@ -82,6 +82,7 @@ class _PairTracer(Tracer):  # type: ignore[no-untyped-call]
         super().__init__(target)
         self.vocabulary, self.inside = vocabulary, cast("Owner | None", None)
         self._owners: dict[int, Owner] = {}
+        self.updating = False
 
     def own(self, tensors: list[Tensor], owner: Owner, part: str) -> tuple[int, ...]:
         """Those tensors are on the device before the step: their blocks."""
@@ -105,6 +106,18 @@ class _PairTracer(Tracer):  # type: ignore[no-untyped-call]
         if not backward:
             return f"activations {owner}"
         return f"recomputed {owner}" if torch.is_grad_enabled() else f"gradients {owner}"
+
+    def _stage(self, part: str) -> str:
+        if self.updating:
+            return "update"
+        whose = part.rpartition(" ")[2]
+        if whose not in ("a", "b", "wire"):
+            return ""
+        if torch._C._current_graph_task_id() != -1:
+            return f"backward {whose}"
+        if self.inside is not None:
+            return f"forward {self.inside}"
+        return f"losses {whose}" if part.startswith("logits") else "forward wire"
 
     def _owner(self, args: Any, *, backward: bool) -> Owner:
         """In a model's forward the model; else whose the operands are: in backward the wire's go first."""
@@ -318,6 +331,8 @@ def _run(tracer: _PairTracer, wire: Wire, batch: Batch, train: TrainSpec, *, war
     # On CUDA torch updates all tensors at once, which takes memory of its own; for tensors without data it would not.
     update = optimizer(wire, train, foreach=tracer.target.device == "cuda")
     trained = [p for p in wire.module.parameters() if p.requires_grad]
+    update.register_step_pre_hook(lambda *_: setattr(tracer, "updating", True))
+    update.register_step_post_hook(lambda *_: setattr(tracer, "updating", False))
     states: tuple[int, ...] = ()
     before: tuple[int, ...] = ()
     begun = [0]

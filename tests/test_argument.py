@@ -1,0 +1,218 @@
+"""The report's argument: every figure leads to its evidence, what is open has its price, claims are held to account."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.factories import pair_result
+from wirecheck.schema import (
+    Claim,
+    Expectation,
+    Fact,
+    Level,
+    MemoryTimeline,
+    Policy,
+    Ran,
+    Skipped,
+    TimelinePart,
+    TimelinePhase,
+)
+from wirecheck.views import claims, costs, evidence, html, markdown, story
+
+
+def links_of(text: str) -> set[str]:
+    return set(re.findall(r"\]\(#([^)]+)\)", text))
+
+
+def anchors_of(text: str) -> list[str]:
+    return re.findall(r'<a id="([^"]+)"></a>', text)
+
+
+# --- evidence ----------------------------------------------------------------------------------------------------
+
+
+def test_every_figure_of_the_tables_leads_to_its_row_of_evidence():
+    result = pair_result()
+    text = markdown.render(result)
+    anchors = anchors_of(text)
+    assert len(anchors) == len(set(anchors))
+    headings = {re.sub(r"[^\w-]", "", h.lower().replace(" ", "-")) for h in re.findall(r"^#+ (.*)$", text, re.M)}
+    assert links_of(text) <= {*anchors, *headings}
+    shown = [fact for row in story.figures(result) for fact in row.facts if fact]
+    assert shown, "the factory establishes figures"
+    for fact in shown:
+        assert evidence.fact_anchor(fact) in links_of(text)
+
+
+def test_the_page_has_the_same_places_as_the_markdown():
+    result = pair_result()
+    page = html.render(result)
+    for anchor in anchors_of(markdown.render(result)):
+        assert page.count(f'id="{anchor}"') == 1
+
+
+def test_two_findings_of_one_code_have_places_of_their_own():
+    result = pair_result()
+    twice = result.model_copy(update={"runs": (*result.runs, *result.runs)})
+    anchors = [one.anchor for one in evidence.claims(twice)]
+    assert len(anchors) == len(set(anchors)) == 2 * len(result.findings)
+
+
+def test_each_figure_has_its_rung_its_source_and_its_probe():
+    result = pair_result()
+    text = markdown.render(result).split("### Figures")[1].split("### Probes")[0]
+    for one in evidence.figures(result):
+        (row,) = [line for line in text.splitlines() if f'"{one.anchor}"' in line]
+        assert f"| {one.fact.level} |" in row
+        assert row.endswith(f"| {one.probe} |")
+
+
+def test_the_ladder_is_told_for_each_subject():
+    result = pair_result()
+    rows = story.ladders(result)
+    assert [level for level, _, _ in rows] == list(Level)
+    for subject, n in (("a", 0), ("b", 1), ("pair", 2)):
+        runs = [run for run in result.runs if run.subject == subject and run.level is Level.INSPECTED]
+        settled = sum(run.gap(Level.INSPECTED) is None for run in runs)
+        cell = rows[1][2][n].replace("\u00a0", " ")
+        assert cell.endswith(f"{settled} of {len(runs)}") if runs else cell == "—"
+
+
+# --- what it would cost ------------------------------------------------------------------------------------------
+
+
+def open_run(probe: str, subject: str, level: Level) -> Skipped:
+    return Skipped(probe=probe, subject=subject, level=level, seconds=0.0, reason="beyond --depth inspected")
+
+
+def test_what_is_open_has_its_needs_and_its_command():
+    size = Fact(key="tensor_bytes", subject="b", value=16_060_522_496, level=Level.INSPECTED, source="headers")
+    sound = Ran(probe="weights", subject="b", level=Level.INSPECTED, seconds=0.0, facts=(size,))
+    runs = (sound, open_run("embeds-weights", "b", Level.EXECUTED), open_run("step-device", "pair", Level.MEASURED))
+    result = pair_result(
+        runs=runs, command="wirecheck pair x y --depth inspected", policy=Policy(depth=Level.INSPECTED)
+    )
+    found = {cost.level: cost for cost in costs.costs(result)}
+    executed, measured = found[Level.EXECUTED], found[Level.MEASURED]
+    assert executed.command == "wirecheck pair x y --depth executed"
+    assert result.b.name in executed.needs
+    assert result.a.name not in executed.needs
+    assert "16.06 GB" in executed.needs
+    assert measured.command == "wirecheck pair x y --depth measured"
+    assert "GPU" in measured.needs
+
+
+def test_a_check_that_went_as_deep_has_its_own_command():
+    result = pair_result(runs=(open_run("embeds-weights", "a", Level.EXECUTED),))
+    assert result.policy.depth is Level.EXECUTED
+    assert costs.costs(result)[0].command == result.command
+
+
+def test_nothing_open_costs_nothing():
+    result = pair_result(runs=())
+    assert costs.costs(result) == ()
+    assert "Every question" in costs.sentence(result)
+
+
+# --- the step, phase by phase ------------------------------------------------------------------------------------
+
+
+def test_each_phase_is_told_at_its_fullest():
+    result = pair_result()
+    line = MemoryTimeline(
+        phases=(TimelinePhase(name="forward a", first=0), TimelinePhase(name="backward a", first=2)),
+        parts=(
+            TimelinePart(name="weights a", bytes=(5, 5, 5, 5)),
+            TimelinePart(name="gradients a", bytes=(1, 2, 9, 4)),
+        ),
+        peak=2,
+    )
+    result = result.model_copy(update={"memory": result.memory.model_copy(update={"timeline": line})})
+    assert [(phase.name, phase.bytes) for phase in story.phases(result)] == [("forward a", 7), ("backward a", 14)]
+    assert "| backward a | 14 B | gradients a" in markdown.render(result)
+    assert story.phases(pair_result()) == ()
+
+
+# --- claims ------------------------------------------------------------------------------------------------------
+
+
+def claim(subject: str, key: str, value, source: str = "an old report") -> Claim:
+    return Claim(subject=subject, key=key, value=value, source=source)
+
+
+def fact_of(result, subject: str) -> Fact:
+    return next(f for run in result.runs for f in run.facts if f.subject == subject and isinstance(f.value, int))
+
+
+def test_a_claim_holds_or_not_or_nothing_speaks_to_it():
+    result = pair_result()
+    fact = fact_of(result, "a")
+    said = (
+        claim("a", fact.key, fact.value),
+        claim("a", fact.key, fact.value + 1),
+        claim("a", "no_such_figure", 3),
+    )
+    found = claims.compared(result.model_copy(update={"claims": said}))
+    assert [(one.holds, one.claim.value) for one in found] == [(False, fact.value + 1), (None, 3), (True, fact.value)]
+    assert claims.sentence(found) == "1 of 3 do not hold; 1 hold, 1 not established."
+
+
+@pytest.mark.parametrize(("share", "holds"), [(0.97, True), (1.04, True), (0.9, False), (1.2, False)])
+def test_memory_is_held_to_within_the_stated_error(share, holds):
+    result = pair_result()
+    memory = result.memory.model_copy(update={"margin": 0.05})
+    said = claim("pair", claims.MEMORY, int(memory.allocated_bytes * share))
+    (found,) = claims.compared(result.model_copy(update={"claims": (said,), "memory": memory}))
+    assert found.holds is holds
+    assert found.found == memory.allocated_bytes
+
+
+def test_a_verdict_claimed_is_compared_with_this_one():
+    result = pair_result()
+    said = (claim("pair", claims.VERDICT, "compatible"), claim("pair", claims.VERDICT, str(result.verdict.outcome)))
+    found = claims.compared(result.model_copy(update={"claims": said}))
+    assert [one.holds for one in found] == [False, True]
+
+
+def test_true_is_not_one_and_a_number_is_not_its_digits():
+    result = pair_result()
+    fact = fact_of(result, "a").model_copy(update={"value": 1})
+    run = Ran(probe="p", subject="a", level=Level.INSPECTED, seconds=0.0, facts=(fact,))
+    said = (claim("a", fact.key, True), claim("a", fact.key, "1"), claim("a", fact.key, 1))
+    found = claims.compared(result.model_copy(update={"runs": (run,), "claims": said}))
+    assert [one.holds for one in found] == [False, False, True]
+
+
+def test_expectations_of_the_settings_are_claims_too():
+    result = pair_result()
+    fact = fact_of(result, "a")
+    policy = Policy(expectations=(Expectation(subject="a", key=fact.key, value=fact.value),))
+    (found,) = claims.compared(result.model_copy(update={"policy": policy}))
+    assert found.holds
+    assert "settings" in found.claim.source
+
+
+def test_the_section_is_there_where_something_was_claimed_and_else_not():
+    result = pair_result()
+    assert "## Compared with the claim" not in markdown.render(result)
+    fact = fact_of(result, "a")
+    said = (claim("a", fact.key, fact.value + 1, source="Fri|day"), claim("b", "no_such_figure", "x"))
+    text = markdown.render(result.model_copy(update={"claims": said}))
+    section = text.split("## Compared with the claim")[1].split("## What is not proven")[0]
+    assert "| **does not hold** | Fri\\|day |" in section
+    assert "| **not established** |" in section
+    assert f"(#{evidence.fact_anchor(fact)})" in section
+
+
+@pytest.mark.parametrize(
+    ("reason", "first"),
+    [
+        ("moot after CFG01 config-missing (a)", "what blocks is mended first"),
+        ("beyond --depth inspected", "the weights"),
+    ],
+)
+def test_what_has_to_be_mended_first_is_said_first(reason, first):
+    run = open_run("embeds-weights", "a", Level.EXECUTED).model_copy(update={"reason": reason})
+    assert costs.costs(pair_result(runs=(run,)))[0].needs.startswith(first)

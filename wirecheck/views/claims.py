@@ -1,0 +1,84 @@
+"""What was said of these models before, held against what was found: the report that this check replaces."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from wirecheck.schema import Claim, Fact, Level, PairResult, Scalar
+from wirecheck.views.evidence import fact_anchor
+
+CLOSE = 1e-3
+"""Relative difference of two floats that are one figure, printed and read again."""
+MEMORY, VERDICT = "memory_bytes", "verdict"
+"""Claims of the whole, which no fact holds: bytes allocated at the peak of a step, and the outcome."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One claim beside what was found."""
+
+    claim: Claim
+    found: Scalar
+    level: Level | None
+    """What the finding stands on; None where nothing was found."""
+    holds: bool | None
+    """None where no probe of this run established the figure."""
+    anchor: str | None
+    """Where the report shows the figure."""
+    within: float | None = None
+    """The relative difference that was allowed for, where one was."""
+
+    @property
+    def words(self) -> str:
+        """`holds`, `does not hold`, or `not established`."""
+        return {True: "holds", False: "does not hold", None: "not established"}[self.holds]
+
+
+def compared(result: PairResult) -> tuple[Compared, ...]:
+    """Every claim of the result, those that do not hold first, then those that nothing speaks to."""
+    order = {False: 0, None: 1, True: 2}
+    asked = [
+        Claim(subject=one.subject, key=one.key, value=one.value, source="expected in the settings of this check")
+        for one in result.policy.expectations
+    ]
+    return tuple(sorted((_one(result, claim) for claim in (*asked, *result.claims)), key=lambda one: order[one.holds]))
+
+
+def sentence(found: tuple[Compared, ...]) -> str:
+    """How many of the claims hold."""
+    held, lost = sum(one.holds is True for one in found), sum(one.holds is False for one in found)
+    rest = len(found) - held - lost
+    said = f"{lost} of {len(found)} do not hold" if lost else f"none of {len(found)} is contradicted"
+    return f"{said}; {held} hold" + (f", {rest} not established." if rest else ".")
+
+
+def _one(result: PairResult, claim: Claim) -> Compared:
+    if claim.key == VERDICT:
+        outcome = str(result.verdict.outcome)
+        return Compared(claim, outcome, result.verdict.strength, claim.value == outcome, "executive-summary")
+    if claim.key == MEMORY:
+        return _memory(result, claim)
+    fact = result.fact(claim.subject, claim.key)
+    if fact is None:
+        return Compared(claim, None, None, None, None)
+    return Compared(claim, fact.value, fact.level, _same(fact, claim.value), fact_anchor(fact))
+
+
+def _memory(result: PairResult, claim: Claim) -> Compared:
+    memory = result.memory
+    if memory is None or isinstance(claim.value, str | bool | None):
+        return Compared(claim, None, None, None, None)
+    total = memory.allocated_bytes
+    holds = math.isclose(claim.value, total, rel_tol=memory.margin)
+    return Compared(claim, total, memory.level, holds, "memory", memory.margin)
+
+
+def _same(fact: Fact, said: Scalar) -> bool:
+    """Equality of value and kind, as for expectations; floats to the digits that are printed."""
+    found = fact.value
+    if isinstance(found, bool) or isinstance(said, bool):
+        return found is said
+    if isinstance(found, float) and isinstance(said, int | float):
+        return math.isclose(found, said, rel_tol=CLOSE)
+    return found == said
