@@ -13,7 +13,7 @@ RUNS := $(VENV)/.runs
 TESTS := $(VENV)/.tests
 REQUIRED := import sys; sys.exit(sys.version_info < (3, 11) and "wirecheck needs Python 3.11 or newer: PYTHON=python3.12")
 
-.PHONY: demo test slurm lint mutants types check reports site demo-models benchmarks wheel clean
+.PHONY: demo test slurm browser lint mutants types check reports site demo-models benchmarks wheel clean
 .DEFAULT_GOAL := demo
 
 demo: $(RUNS)  ## two built-in models through the whole of `pair`; the report is in wirecheck-demo/
@@ -26,6 +26,11 @@ slurm:  ## Slurm's daemons for its tests, where this is root on Debian; without 
 	@PATH="$$PATH:/usr/sbin"; command -v slurmctld >/dev/null || \
 	{ [ "$$(id -u)" = 0 ] && { apt-get update && apt-get install -y --no-install-recommends slurm-wlm munge; } >/dev/null 2>&1; } || \
 	echo "no Slurm here (as root on Debian: apt-get install -y --no-install-recommends slurm-wlm munge): its tests are skipped"
+
+browser:  ## Chromium for the tests of the pages, where this is root on Debian; without it those tests are skipped
+	@command -v chromium >/dev/null || \
+	{ [ "$$(id -u)" = 0 ] && { apt-get update && apt-get install -y --no-install-recommends chromium; } >/dev/null 2>&1; } || \
+	echo "no Chromium here (as root on Debian: apt-get install -y --no-install-recommends chromium): its tests are skipped"
 
 lint: $(TESTS)  ## ruff, and its formatter as a check
 	$(BIN)/ruff check .
