@@ -26,8 +26,9 @@ settings.load_profile("wirecheck")
 
 LONG_FIRST = (
     *("hub_faults", "killed", "slurm", "lock_hub", "gate", "offline", "vram_frontier", "matrix_command", "hosts"),
+    *("real_weights", "probe_memory_trace", "vram_truth"),
 )
-"""Files of few tests that take long, most of it waiting: begun last, they would keep one worker busy and no other."""
+"""Files that take long: begun last, they would keep one worker busy and no other."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

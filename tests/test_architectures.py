@@ -120,11 +120,11 @@ def test_a_fault_of_ours_a_kill_and_a_hang_cost_one_row_each(monkeypatch: pytest
         return study(model_type, **options)
 
     monkeypatch.setattr(architecture_study, "study", faulty)
-    rows = rows_of("llama", "gpt2", "opt", "bloom", limit_s=20.0)
+    rows = rows_of("llama", "gpt2", "opt", "bloom", limit_s=10.0)
     assert rows["llama"].trouble is None
     assert rows["gpt2"].trouble == Trouble(cause="wirecheck", words="KeyError: 'planted'")
     assert rows["opt"].trouble == Trouble(cause="ended", words="its process was ended by SIGKILL")
-    assert rows["bloom"].trouble == Trouble(cause="ended", words="still running after its time limit of 20 s")
+    assert rows["bloom"].trouble == Trouble(cause="ended", words="still running after its time limit of 10 s")
 
 
 def test_a_twin_that_only_we_cannot_make_is_our_fault(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -123,7 +123,11 @@ def walk(node: ast.AST, *, types: bool) -> Iterator[ast.AST]:
             yield from walk(child, types=types)
 
 
-def imported(path: Path, *, types: bool) -> set[str]:
+OURS = {f"wirecheck.{name_of(path)}" for path in MODULES}
+
+
+@cache
+def imported(path: Path, *, types: bool) -> frozenset[str]:
     """Dotted names a module imports, anywhere in it; `from p import x` is `p.x` where that is a module of ours."""
     names: set[str] = set()
     for node in walk(tree_of(path), types=types):
@@ -131,11 +135,11 @@ def imported(path: Path, *, types: bool) -> set[str]:
             case ast.Import():
                 names.update(alias.name for alias in node.names)
             case ast.ImportFrom(module=str(module), level=0):
-                ours = {f"{module}.{alias.name}" for alias in node.names} & {f"wirecheck.{name_of(p)}" for p in MODULES}
+                ours = {f"{module}.{alias.name}" for alias in node.names} & OURS
                 names.update(ours or {module})
             case ast.ImportFrom():
                 names.add("a relative import")
-    return names
+    return frozenset(names)
 
 
 def own(names: set[str]) -> set[str]:

@@ -341,34 +341,39 @@ def test_the_worst_row_decides():
 
 
 SEEDS = {
-    "llama1b": ("meta-llama__Llama-3.2-1B-Instruct", 128256),
-    "mistral": ("mistralai__Mistral-7B-Instruct-v0.3", 32768),
-    "llama3b": ("meta-llama__Llama-3.2-3B-Instruct", 128256),
-    "qwen1": ("Qwen__Qwen2.5-1.5B-Instruct", 151936),
-    "llama8b": ("meta-llama__Llama-3.1-8B-Instruct", 128256),
-    "qwen7": ("Qwen__Qwen2.5-7B-Instruct", 152064),
+    ("llama1b", "v03"): (("meta-llama__Llama-3.2-1B-Instruct", 128256), ("mistralai__Mistral-7B-Instruct-v0.3", 32768)),
+    ("llama3b", "qwen1"): (("meta-llama__Llama-3.2-3B-Instruct", 128256), ("Qwen__Qwen2.5-1.5B-Instruct", 151936)),
+    ("llama8b", "qwen7"): (("meta-llama__Llama-3.1-8B-Instruct", 128256), ("Qwen__Qwen2.5-7B-Instruct", 152064)),
 }
 
 
+def seeds(folder: Path, require: str, *pairs: tuple[str, str]) -> Path:
+    tables = [
+        f'[models.{name}]\nid = "{seed_snapshot(model, folder)}"\nexpect = {{ vocab_size = {rows} }}\n'
+        for pair in pairs
+        for name, (model, rows) in zip(pair, SEEDS[pair], strict=True)
+    ]
+    gate = f'[gate]\nrequire = "{require}"\npairs = {json.dumps(pairs)}\n'
+    (folder / "wirecheck.toml").write_text("\n".join([*tables, gate]))
+    return folder / "wirecheck.toml"
+
+
 @needs_assets
-def test_the_seed_pairs(tmp_path, monkeypatch):
-    """Green on what is true; one false expectation, Mistral's vocabulary of 32,000, turns it red with CFG11."""
+@pytest.mark.parametrize(("require", "count"), [("simulated", 1), ("inspected", 3)])
+def test_the_seed_pairs(tmp_path, monkeypatch, require, count):
+    """Green on what is true. What each pair is when simulated is in reports/, which `make check` makes afresh."""
     monkeypatch.setenv("WIRECHECK_CACHE", str(tmp_path / "cache"))
-    tables = []
-    for name, (folder, rows) in SEEDS.items():
-        place = seed_snapshot(folder, tmp_path)
-        tables.append(f'[models.{name}]\nid = "{place}"\nexpect = {{ vocab_size = {rows} }}\n')
-    pairs = '[gate]\npairs = [["llama1b", "mistral"], ["llama3b", "qwen1"], ["llama8b", "qwen7"]]\n'
-    path = tmp_path / "wirecheck.toml"
-    path.write_text("\n".join(tables) + pairs)
+    path = seeds(tmp_path, require, *list(SEEDS)[:count])
     code, found = ran(path)
-    assert (code, [row.outcome for row in found.rows]) == (0, ["compatible"] * 3)
-    assert [row.kept for row in ran(path)[1].rows] == [True] * 3
+    assert (code, [row.outcome for row in found.rows]) == (0, ["compatible"] * count)
+    assert [row.kept for row in ran(path)[1].rows] == [True] * count
+    if count == 1:
+        return
     path.write_text(path.read_text().replace("vocab_size = 32768", "vocab_size = 32000"))
     code, found = ran(path)
     assert (code, [row.outcome for row in found.rows]) == (1, ["incompatible", "compatible", "compatible"])
     assert [row.kept for row in found.rows] == [False, True, True]
-    assert any(line.startswith("CFG11 (b)") for line in found.rows[0].why)
+    assert any(line.startswith("CFG11 (b)") for line in found.rows[0].why), "of Mistral's vocabulary, told wrongly"
 
 
 @pytest.mark.parametrize("what", ["result", "gate", "file"])
