@@ -36,7 +36,7 @@ lint: $(TESTS)  ## ruff, and its formatter as a check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-mutants: $(TESTS)  ## every planted mistake in the verdict must be caught by its tests (two minutes)
+mutants: $(TESTS)  ## every planted mistake in the verdict must be caught by its tests (half a minute)
 	$(BIN)/python scripts/mutate_verdict.py
 
 types: $(TESTS)  ## mypy --strict
