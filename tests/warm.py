@@ -18,8 +18,26 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 LIBRARIES = (
-    *("torch", "torch.distributed.tensor", "torch.fx.experimental.symbolic_shapes", "torch._dynamo", "safetensors.torch"),
-    *("numpy", "pydantic", "jinja2", "junitparser", "markdown_it", "httpx2", "httpcore2", "h11", "psutil", "regex", "yaml"),
+    *(
+        "torch",
+        "torch.distributed.tensor",
+        "torch.fx.experimental.symbolic_shapes",
+        "torch._dynamo",
+        "safetensors.torch",
+    ),
+    *(
+        "numpy",
+        "pydantic",
+        "jinja2",
+        "junitparser",
+        "markdown_it",
+        "httpx2",
+        "httpcore2",
+        "h11",
+        "psutil",
+        "regex",
+        "yaml",
+    ),
 )
 LONGEST_S = 120
 

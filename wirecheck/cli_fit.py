@@ -83,6 +83,15 @@ def shown(frontier: Frontier) -> str:
             for line in told.lines(axis):
                 table.add_row(visible(line.head), *map(_toned, line.cells))
             terminal.print(table)
+        for curve in told.curves:
+            title = f"largest batch that fits, by context in text tokens, {curve.words}"
+            table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+            table.add_column("GPU", overflow="fold", min_width=min(12, max(len(told.head(row)) for row in curve.rows)))
+            for context in curve.contexts:
+                table.add_column(f"{context:,}", overflow="fold")
+            for row in curve.rows:
+                table.add_row(visible(told.head(row)), *map(_toned, curve.sure(row)))
+            terminal.print(table)
         terminal.print(Text(visible(told.legend), style="dim"))
         for what, why in told.untraced:
             terminal.print(Text.assemble((f"{what}: ", "bold yellow"), visible(why)))

@@ -76,8 +76,8 @@ BY_FORMULA = tuple(
     )
 )
 CURVE = (
-    "A curve (--curve) tells of each context what it would tell if that had been asked for. It ends at the first context "
-    "where not a row may fit, or at the models' last. A model that is split over GPUs gets none."
+    "A curve (--curve) says of each context what would be said if that had been asked for. It ends at the first "
+    "context where not a row may fit, or at the models' last. A model that is split over GPUs gets none."
 )
 _PLACEMENTS: tuple[Placement, ...] = ("one-gpu", "one-model-per-gpu", "split")
 
@@ -144,10 +144,11 @@ def work(step: Step, piece: Piece) -> Iterator[FrontierRow]:
                 yield over_all(asked, gpu, count, piece.way)
 
 
-def fit(
-    request: Request, a: Snapshot, b: Snapshot, progress: Progress, *, jobs: int, curve: bool = False
-) -> Frontier:
-    """The frontier of a pair; `curve`: at more contexts too, which no split gets. CouldNotCheck where a config is not one to run; Interrupted with the rows so far."""
+def fit(request: Request, a: Snapshot, b: Snapshot, progress: Progress, *, jobs: int, curve: bool = False) -> Frontier:
+    """The frontier of a pair; `curve`: at more contexts too, which no split gets.
+
+    CouldNotCheck where a config is not one to run; Interrupted with the rows so far.
+    """
     begin = time.perf_counter()
     asked = request.policy.gpus or tuple(GpuRequest(name=name) for name in GPUS)
     gpus = [(find(one.name), one.count) for one in asked]

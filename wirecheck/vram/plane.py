@@ -1,7 +1,7 @@
-"""One step's memory over rows and lengths at once, from ten traces: its curves along rows at other contexts.
+"""One step's memory over rows and lengths at once, from a few traces: its curves along rows at other contexts.
 
-A block's bytes are a polynomial of the batch (degree one) times one of the positions (degree two), as on the surfaces of
-one axis; a further corner is traced, and has to come out to the byte.
+A block's bytes are a polynomial of the batch (degree one) times one of the positions (degree two), as on the surfaces
+of one axis; further corners are traced, and have to come out to the byte.
 """
 
 from __future__ import annotations
