@@ -162,7 +162,7 @@ def fit(request: Request, a: Snapshot, b: Snapshot, progress: Progress, *, jobs:
             return _finished(request, a, b, untraced, begin)
         step = Step({one.side: one.config for one in benches}, request.wire, request.train, request.seed)
         todo = pieces(gpus, ways)
-        again = [piece for piece in todo if curve and piece.placement != "split"]
+        again = _with_a_curve(todo) if curve else []
         found = chain(_shared_out(step, todo, jobs), _curved(step, again, rows, jobs))
         for done, made in enumerate(found, start=1):
             rows.update((_key(row), row) for row in made)
@@ -311,6 +311,11 @@ def _shared_out(step: Step, todo: Sequence[Piece], jobs: int) -> Iterator[list[F
                     FrontierRow(gpu=gpu.name, count=count, way=piece.way, placement=piece.placement, why=why)
                     for gpu, count in piece.gpus
                 ]
+
+
+def _with_a_curve(todo: Sequence[Piece]) -> list[Piece]:
+    """Not those where each value that is tried is traced over several GPUs."""
+    return [piece for piece in todo if piece.placement != "split"]
 
 
 def _curved(
