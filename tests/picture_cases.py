@@ -8,7 +8,7 @@ from itertools import combinations
 from typing import get_args
 
 from tests.factories import pair_result
-from wirecheck.frontier_records import Frontier, FrontierGpu, FrontierRow, Largest, Way
+from wirecheck.frontier_records import CurvePoint, Frontier, FrontierGpu, FrontierRow, Largest, Way
 from wirecheck.gate_records import GateOutcome
 from wirecheck.matrix_records import Matrix, MatrixCell, MatrixModel
 from wirecheck.schema import (
@@ -128,6 +128,37 @@ def frontier() -> Frontier:
         rows=rows,
         **fields,
     )
+
+
+DOTS = ((64, 64), (512, 16), (4096, 4))
+
+
+def curved() -> Frontier:
+    """Three GPUs with curves: one whole, one with a gap, one that holds nothing."""
+    base = frontier()
+    spans = {
+        "H200": ((64, 70), (16, 16), (4, 5)),
+        "L4": ((3, 5), None, (0, 0)),
+        "T4": ((0, 0),),
+    }
+    rows = []
+    for gpu, span in spans.items():
+        answers = [None if one is None else Largest(fits=one[0], may_fit=one[1]) for one in span]
+        curve = tuple(
+            CurvePoint(context=context, batch=answer, why=None if answer else "no")
+            for (context, _), answer in zip(DOTS, answers, strict=False)
+        )
+        rows.append(
+            FrontierRow(
+                gpu=gpu,
+                way="as-asked",
+                placement="one-gpu",
+                batch=answers[0],
+                context=Largest(fits=640, may_fit=704),
+                curve=curve,
+            )
+        )
+    return base.model_copy(update={"rows": tuple(rows)})
 
 
 def matrix(names: tuple[str, ...]) -> Matrix:

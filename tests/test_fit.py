@@ -76,6 +76,7 @@ def test_every_gpu_gets_a_row_for_every_way_and_the_files_are_written(run, llama
     assert all(row.batch.fits > 3 and row.context.ended for row in found.rows)
     assert found.command == f"wirecheck fit {llama} {qwen} {' '.join(QUICK[:-2])} --gpu T4 --gpu L4"
     assert found.status == "finished"
+    assert '"curve"' not in (tmp_path / "f.json").read_text(), "it was not asked for"
     assert found.seconds > 0
     assert "largest batch, at 8 text tokens" in out
     assert all(row.batch.method == "surface" for row in found.rows)

@@ -190,6 +190,35 @@ def test_the_frontier_has_the_bars_of_the_tables() -> None:
     assert of_frontier(cases.frontier().model_copy(update={"rows": ()})) == ()
 
 
+def test_the_curves_of_a_way_are_lines_by_gpu_with_the_figures_of_the_tables() -> None:
+    found = cases.curved()
+    (picture,) = (one for one in of_frontier(found) if one.name.startswith("fit-frontier"))
+    assert picture.name == "fit-frontier-as-asked"
+    for row in found.rows:
+        for point in row.curve:
+            at = {"gpu": row.gpu, "way": "as asked", "context": str(point.context)}
+            fits, may_fit = (point.batch.fits, point.batch.may_fit) if point.batch else (0, 0)
+            told = [one.attrib for one in shapes(picture, **at)]
+            assert [one["data-fits"] for one in told if "data-fits" in one] == [str(fits)] * bool(fits)
+            reach = [one["data-may_fit"] for one in told if "data-may_fit" in one]
+            assert reach == [str(may_fit)] * (may_fit > fits)
+    # Both axes are logarithmic: 64 to 512 is as far as 512 to 4,096, 64 rows to 16 as far as 16 to 4.
+    dots = [shapes(picture, gpu="H200", context=str(context), fits=str(n))[0] for context, n in cases.DOTS]
+    x, y = ([float(dot.attrib[key]) for dot in dots] for key in "xy")
+    assert x[1] - x[0] == pytest.approx(x[2] - x[1], abs=0.02)
+    assert y[1] - y[0] == pytest.approx(y[2] - y[1], abs=0.02)
+    assert {"H200", "L4", "64", "512"} <= set(texts(picture))
+    assert "H200: 64 to 70 at 64, 16 at 512, 4 to 5 at 4,096." in picture.alt
+    assert "L4: 3 to 5 at 64, not traced at 512, none at 4,096." in picture.alt
+    assert "T4: none at 64." in picture.alt
+
+
+def test_no_curve_that_ends_where_it_begins_is_drawn() -> None:
+    found = cases.curved()
+    short = tuple(row.model_copy(update={"curve": row.curve[:1]}) for row in found.rows)
+    assert [one.name for one in of_frontier(found.model_copy(update={"rows": short}))] == ["fit-batch", "fit-context"]
+
+
 def test_the_heat_maps_have_a_cell_for_each_pair() -> None:
     head = cases.matrix(tuple(f"model-{n}" for n in range(14)))
     tally = Tally.of(head)

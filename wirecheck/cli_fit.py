@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ def fit_command(models: Sequence[str], options: Mapping[str, Any]) -> int:
     known_endings(reports, FACES, "table", f"use {REPORTS_OF_TABLES}")
     asked = {option: options.get(option.removeprefix("--").replace("-", "_")) for option in OPTIONS}
     wanted = request("fit", models, asked, seed=options["seed"], config=options["config"])
+    if options["curve"]:
+        wanted = replace(wanted, command=f"{wanted.command} --curve")
     target = Path(options["json"]) if options["json"] not in (None, "-") else None
     with Watch(stderr_console()) as watch:
         try:
@@ -44,7 +47,7 @@ def fit_command(models: Sequence[str], options: Mapping[str, Any]) -> int:
             a, b = snapshots
             if target:  # a file from a killed run says `started`
                 write(target, to_json(started(wanted, a, b)))
-            found = fit(wanted, a, b, watch, jobs=options["jobs"] or free_cpus())
+            found = fit(wanted, a, b, watch, jobs=options["jobs"] or free_cpus(), curve=options["curve"])
         except KeyboardInterrupt:
             raise Interrupted(None) from None
         except Interrupted as stop:
@@ -79,6 +82,15 @@ def shown(frontier: Frontier) -> str:
                 table.add_column(way, overflow="fold")
             for line in told.lines(axis):
                 table.add_row(visible(line.head), *map(_toned, line.cells))
+            terminal.print(table)
+        for curve in told.curves:
+            title = f"largest batch that fits, by context in text tokens, {curve.words}"
+            table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+            table.add_column("GPU", overflow="fold", min_width=min(12, max(len(told.head(row)) for row in curve.rows)))
+            for context in curve.contexts:
+                table.add_column(f"{context:,}", overflow="fold")
+            for row in curve.rows:
+                table.add_row(visible(told.head(row)), *map(_toned, curve.sure(row)))
             terminal.print(table)
         terminal.print(Text(visible(told.legend), style="dim"))
         for what, why in told.untraced:

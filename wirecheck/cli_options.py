@@ -132,6 +132,7 @@ FIT: dict[str, tuple[Any, Any]] = {name: SHARED[name] for name in OF_FIT} | {
         show_default="eight kinds from T4 to H200",
     ),
     "report": (ReportOfTables, None),
+    "curve": _option(bool, "The largest batch at more contexts too, up to the models' last.", False, "--curve"),
     "jobs": _option(int | None, "Processes at a time.", min=1, show_default="one per CPU"),
 }
 """The options of `fit`."""

@@ -11,10 +11,12 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Protocol
 
 from wirecheck.errors import CannotRun, CouldNotCheck, Interrupted
 from wirecheck.fit_by_formula import rows_by_formula
+from wirecheck.fit_curves import Group, with_curves
 from wirecheck.fork_pool import Answered, Died, in_forks
 from wirecheck.frontier_records import Frontier, FrontierGpu, FrontierRow, Placement, Way, WayName
 from wirecheck.probe import ModelBench, PairBench
@@ -73,6 +75,10 @@ BY_FORMULA = tuple(
         """What a wire of your own trains and keeps is not known to it: then nothing is shown to fit.""",
     )
 )
+CURVE = (
+    "A curve (--curve) says of each context what would be said if that had been asked for. It ends at the first "
+    "context where not a row may fit, or at the models' last. A model that is split over GPUs gets none."
+)
 _PLACEMENTS: tuple[Placement, ...] = ("one-gpu", "one-model-per-gpu", "split")
 
 
@@ -119,11 +125,15 @@ def pieces(gpus: Sequence[tuple[Gpu, int]], ways: Sequence[WayName]) -> list[Pie
     return sorted(made, key=lambda piece: _PLACEMENTS.index(piece.placement), reverse=True)
 
 
+def _in_its_way(step: Step, piece: Piece) -> Step:
+    return replace(step.but(CHANGES[piece.way]), made={})
+
+
 def work(step: Step, piece: Piece) -> Iterator[FrontierRow]:
     """The rows of one piece."""
     from wirecheck.vram.frontier import on_each, on_one, over_all
 
-    asked = replace(step.but(CHANGES[piece.way]), made={})
+    asked = _in_its_way(step, piece)
     match piece.placement:
         case "one-gpu":
             yield from on_one(asked, [gpu for gpu, _ in piece.gpus], piece.way)
@@ -134,27 +144,32 @@ def work(step: Step, piece: Piece) -> Iterator[FrontierRow]:
                 yield over_all(asked, gpu, count, piece.way)
 
 
-def fit(request: Request, a: Snapshot, b: Snapshot, progress: Progress, *, jobs: int) -> Frontier:
-    """The frontier of a pair. CouldNotCheck where a config is not one to run; Interrupted with the rows so far."""
+def fit(request: Request, a: Snapshot, b: Snapshot, progress: Progress, *, jobs: int, curve: bool = False) -> Frontier:
+    """The frontier of a pair; `curve`: at more contexts too, which no split gets.
+
+    CouldNotCheck where a config is not one to run; Interrupted with the rows so far.
+    """
     begin = time.perf_counter()
     asked = request.policy.gpus or tuple(GpuRequest(name=name) for name in GPUS)
     gpus = [(find(one.name), one.count) for one in asked]
     ways = ways_of(request.train)
-    rows: list[FrontierRow] = []
+    rows: dict[tuple[str, int, WayName, Placement], FrontierRow] = {}
     try:
         progress.note("reading the configs …")
         benches = _bench(request, "a", a), _bench(request, "b", b)
         if not traceable(request.wire):
-            rows += _untraced(request, benches, gpus, ways)
-            return _finished(request, a, b, rows, begin)
+            untraced = _untraced(request, benches, gpus, ways, curve=curve)
+            return _finished(request, a, b, untraced, begin)
         step = Step({one.side: one.config for one in benches}, request.wire, request.train, request.seed)
         todo = pieces(gpus, ways)
-        for done, made in enumerate(_shared_out(step, todo, jobs), start=1):
-            rows += made
-            progress.rows(made, done, len(todo))
+        again = _with_a_curve(todo) if curve else []
+        found = chain(_shared_out(step, todo, jobs), _curved(step, again, rows, jobs))
+        for done, made in enumerate(found, start=1):
+            rows.update((_key(row), row) for row in made)
+            progress.rows(made, done, len(todo) + len(again))
     except KeyboardInterrupt:
-        raise Interrupted(started(request, a, b, rows=rows, status="interrupted")) from None
-    return _finished(request, a, b, rows, begin)
+        raise Interrupted(started(request, a, b, rows=tuple(rows.values()), status="interrupted")) from None
+    return _finished(request, a, b, tuple(rows.values()), begin)
 
 
 def _finished(request: Request, a: Snapshot, b: Snapshot, rows: Sequence[FrontierRow], begin: float) -> Frontier:
@@ -163,7 +178,12 @@ def _finished(request: Request, a: Snapshot, b: Snapshot, rows: Sequence[Frontie
 
 
 def _untraced(
-    request: Request, benches: tuple[ModelBench, ModelBench], gpus: Sequence[tuple[Gpu, int]], ways: Sequence[WayName]
+    request: Request,
+    benches: tuple[ModelBench, ModelBench],
+    gpus: Sequence[tuple[Gpu, int]],
+    ways: Sequence[WayName],
+    *,
+    curve: bool = False,
 ) -> list[FrontierRow]:
     a, b = benches
     pair = PairBench(
@@ -180,7 +200,7 @@ def _untraced(
     why = f"the wire {request.wire.name} is not one that can be traced: by formula{own}"
     positions = (n if isinstance(n := pair.value(side, "max_positions"), int) else None for side in ("a", "b"))
     end = last_context(positions, request.wire.prefix_length + request.train.answer)
-    return list(rows_by_formula(pair, gpus, trained, end, why))
+    return list(rows_by_formula(pair, gpus, trained, end, why, curve=curve))
 
 
 def started(
@@ -209,12 +229,18 @@ def started(
             for gpu, count in found
         ),
         ways=tuple(Way(name=way, words=WORDS[way]) for way in ways),
-        rows=tuple(sorted(rows, key=lambda row: order[row.gpu, row.count, row.way, row.placement])),
-        assumptions=_assumptions(request, several=any(count > 1 for _, count in found)),
+        rows=tuple(sorted(rows, key=lambda row: order[_key(row)])),
+        assumptions=_assumptions(
+            request, several=any(count > 1 for _, count in found), curved=any(row.curve for row in rows)
+        ),
     )
 
 
-def _assumptions(request: Request, *, several: bool) -> tuple[str, ...]:
+def _key(row: FrontierRow) -> tuple[str, int, WayName, Placement]:
+    return row.gpu, row.count, row.way, row.placement
+
+
+def _assumptions(request: Request, *, several: bool, curved: bool) -> tuple[str, ...]:
     said = list(ASSUMPTIONS if traceable(request.wire) else BY_FORMULA)
     if request.train.quantize != "none":
         said.append(f"Linear layers are held in {request.train.quantize}, as bitsandbytes does.")
@@ -225,6 +251,8 @@ def _assumptions(request: Request, *, several: bool) -> tuple[str, ...]:
             "In turns: a model's weights leave the GPU when the other's forward begins, which is "
             'resident = "sequential" under [train] in a wirecheck.toml.'
         )
+    if curved:
+        said.append(CURVE)
     if several:
         said.append("A split model has the map that transformers' own inference gives, or an even one.")
     return tuple(said)
@@ -283,6 +311,22 @@ def _shared_out(step: Step, todo: Sequence[Piece], jobs: int) -> Iterator[list[F
                     FrontierRow(gpu=gpu.name, count=count, way=piece.way, placement=piece.placement, why=why)
                     for gpu, count in piece.gpus
                 ]
+
+
+def _with_a_curve(todo: Sequence[Piece]) -> list[Piece]:
+    """Not those where each value that is tried is traced over several GPUs."""
+    return [piece for piece in todo if piece.placement != "split"]
+
+
+def _curved(
+    step: Step, todo: Sequence[Piece], rows: Mapping[tuple[str, int, WayName, Placement], FrontierRow], jobs: int
+) -> Iterator[list[FrontierRow]]:
+    """The rows of each piece with their curves; `rows`: all of them, found by now."""
+    groups = []
+    for piece in todo:
+        own = [rows[gpu.name, count, piece.way, piece.placement] for gpu, count in piece.gpus]
+        groups.append(Group(_in_its_way(step, piece), tuple(own)))
+    yield from with_curves(groups, jobs, LIMIT_S)
 
 
 def _warm(step: Step) -> None:

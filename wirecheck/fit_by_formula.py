@@ -8,13 +8,13 @@ from functools import cache
 from typing import Literal
 
 from wirecheck.errors import CannotRun
-from wirecheck.frontier_records import FrontierRow, Largest, Placement, WayName
+from wirecheck.frontier_records import CurvePoint, FrontierRow, Largest, Placement, WayName
 from wirecheck.probe import ModelBench, PairBench
 from wirecheck.probes.memory_shape import estimated
 from wirecheck.schema import MemoryEstimate, TrainSpec
 from wirecheck.vram.gpus import Gpu
 from wirecheck.vram.overheads import overheads
-from wirecheck.vram.search import MOST_ROWS, POSITION_STEP, first_context, largest
+from wirecheck.vram.search import MOST_ROWS, POSITION_STEP, contexts_above, first_context, largest
 
 Axis = Literal["batch", "context"]
 Lattice = tuple[Axis, int, int, int]
@@ -27,10 +27,12 @@ def rows_by_formula(
     ways: Sequence[tuple[WayName, TrainSpec]],
     end: int,
     why: str,
+    *,
+    curve: bool = False,
 ) -> Iterator[FrontierRow]:
     """A row for each GPU and way; several GPUs hold one model each.
 
-    `end`: the longest context there is. `why`: the step is not traced.
+    `end`: the longest context there is. `why`: the step is not traced. `curve`: at more contexts too.
     """
     first = first_context(bench.train.context)
     lattices: dict[Axis, Lattice] = {
@@ -44,6 +46,7 @@ def rows_by_formula(
                 continue
             try:
                 found = {axis: _largest(bench, gpu, count, train, line) for axis, line in lattices.items()}
+                points = tuple(_points(bench, (gpu, count), train, lattices["batch"], end)) if curve else ()
             except CannotRun as missing:
                 yield FrontierRow(gpu=gpu.name, count=count, way=way, placement=placement, why=missing.reason)
                 continue
@@ -55,7 +58,19 @@ def rows_by_formula(
                 batch=found["batch"],
                 context=found["context"],
                 why=why,
+                curve=points,
             )
+
+
+def _points(
+    bench: PairBench, gpu: tuple[Gpu, int], train: TrainSpec, lattice: Lattice, end: int
+) -> Iterator[CurvePoint]:
+    """The largest batch by context, up to the first where not a row may fit."""
+    for context in (train.context, *contexts_above(train.context, end)):
+        found = _largest(bench, *gpu, train.model_copy(update={"context": context}), lattice)
+        yield CurvePoint(context=context, batch=found)
+        if not found.may_fit:
+            return
 
 
 def _largest(bench: PairBench, gpu: Gpu, count: int, train: TrainSpec, lattice: Lattice) -> Largest:

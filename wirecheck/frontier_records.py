@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import FiniteFloat, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt, model_validator
 
 from wirecheck.schema import CheckedModel, Environment, Record, TrainSpec, WireSpec
 
@@ -45,6 +45,22 @@ class FrontierGpu(Record):
     source: str
 
 
+class CurvePoint(Record):
+    """The largest batch at one more context."""
+
+    context: NonNegativeInt
+    """Text tokens of a row, beside latent and answer."""
+    batch: Largest | None = None
+    """None where it was not found, and `why`."""
+    why: str | None = None
+
+    @model_validator(mode="after")
+    def _answered_or_why(self) -> CurvePoint:
+        if (self.batch is None) is not bool(self.why):
+            raise ValueError(f"at {self.context}: an answer or a reason, and not both")
+        return self
+
+
 class FrontierRow(Record):
     """What one GPU, or several, hold of the step in one way."""
 
@@ -58,11 +74,17 @@ class FrontierRow(Record):
     """Of text tokens beside latent and answer, at the batch asked for; None where it was not found, and `why`."""
     why: str | None = None
     """Why it was not traced; an answer that stands beside it is by formula."""
+    curve: tuple[CurvePoint, ...] = Field(default=(), exclude_if=lambda curve: not curve)
+    """The largest batch by context, where that was asked for, and else absent: from the context asked for up to the
+    models' last, or to the first where not a row may fit."""
 
     @model_validator(mode="after")
     def _answered_or_why(self) -> FrontierRow:
         if (self.batch is None or self.context is None) and not self.why:
             raise ValueError(f"{self.gpu} {self.way}: no answer and no reason")
+        contexts = [point.context for point in self.curve]
+        if contexts != sorted(set(contexts)):
+            raise ValueError(f"{self.gpu} {self.way}: the contexts of its curve do not ascend")
         return self
 
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from wirecheck.frontier_records import Frontier, FrontierRow, Largest, Placement, Way
-from wirecheck.views import html, templates
+from wirecheck.views import fit_curves, html, templates
 from wirecheck.views.faces import Face, MarkdownFace, PageFace
+from wirecheck.views.fit_curves import CurveTable
 from wirecheck.views.story import bar
 from wirecheck.views.words import ABSENT, human_bytes
 
@@ -97,12 +98,12 @@ class View:
         if frontier.status != "finished":
             return f"{pair}: the search was {frontier.status} and not finished."
         asked = frontier.train.batch
-        plain = {self._head(row) for row in frontier.rows if row.way == "as-asked" and _held(row.batch) >= asked}
-        some = {self._head(row) for row in frontier.rows if _held(row.batch) >= asked} - plain
-        smaller = {self._head(row) for row in frontier.rows if _held(row.batch) > 0} - plain - some
-        unknown = {self._head(row) for row in frontier.rows if row.why and row.batch is None}
+        plain = {self.head(row) for row in frontier.rows if row.way == "as-asked" and _held(row.batch) >= asked}
+        some = {self.head(row) for row in frontier.rows if _held(row.batch) >= asked} - plain
+        smaller = {self.head(row) for row in frontier.rows if _held(row.batch) > 0} - plain - some
+        unknown = {self.head(row) for row in frontier.rows if row.why and row.batch is None}
         formula = any(row.batch is not None and row.batch.method == "formula" for row in frontier.rows)
-        heads = list(dict.fromkeys(self._head(row) for row in frontier.rows))
+        heads = list(dict.fromkeys(self.head(row) for row in frontier.rows))
         rest = set(heads) - plain - some - smaller - unknown
         groups = (
             (f"batch {asked} fits as asked on", plain),
@@ -135,7 +136,7 @@ class View:
         """The table of one axis: GPUs down, ways across."""
         found: dict[str, dict[str, str]] = {}
         for row in self.frontier.rows:
-            found.setdefault(self._head(row), {})[row.way] = self.cell(row, axis)
+            found.setdefault(self.head(row), {})[row.way] = self.cell(row, axis)
         ways = [way.name for way in self._tried]
         return tuple(Line(head, tuple(cells.get(way, ABSENT) for way in ways)) for head, cells in found.items())
 
@@ -144,7 +145,7 @@ class View:
         rows = [row for row in self.frontier.rows if getattr(row, axis) is not None]
         whole = max((_held(getattr(row, axis)) for row in rows), default=0)
         words = {way.name: way.words for way in self.frontier.ways}
-        heads = [self._head(row) for row in rows]
+        heads = [self.head(row) for row in rows]
         return tuple(
             Bar(
                 head if n == 0 or heads[n - 1] != head else "",
@@ -163,21 +164,19 @@ class View:
 
     def cell(self, row: FrontierRow, axis: Axis) -> str:
         """`43`, `43 to 47`, `none`, `0 to 6`, `≥ 65,536`, or `not traced`."""
-        found: Largest | None = getattr(row, axis)
-        if found is None:
-            return "not traced"
-        if found.ended:
-            return f"≥ {found.fits:,}"
-        if found.fits == found.may_fit:
-            return f"{found.fits:,}" if found.fits else "none"
-        return f"{found.fits:,} to {found.may_fit:,}"
+        return cell_of(getattr(row, axis))
+
+    @property
+    def curves(self) -> tuple[CurveTable, ...]:
+        """The largest batch by context, a table for each way; none where it was not asked for."""
+        return fit_curves.tables(self.frontier, cell_of)
 
     @property
     def details(self) -> tuple[tuple[str, ...], ...]:
         """(GPU, way, rows, process then, text tokens, process then, method) of every row that holds something."""
         words = {way.name: way.words for way in self.frontier.ways}
         return tuple(
-            (self._head(row), words[row.way], *_at(row.batch), *_at(row.context), _how(row))
+            (self.head(row), words[row.way], *_at(row.batch), *_at(row.context), _how(row))
             for row in self.frontier.rows
             if _held(row.batch)
         )
@@ -189,22 +188,26 @@ class View:
         groups: dict[str, dict[str, list[str]]] = {}
         for row in self.frontier.rows:
             if row.why:
-                groups.setdefault(row.why, {}).setdefault(self._head(row), []).append(words[row.way])
+                groups.setdefault(row.why, {}).setdefault(self.head(row), []).append(words[row.way])
         every = {row.way for row in self.frontier.rows}
-        return tuple(
+        whole = tuple(
             ("; ".join(h if len(ways) == len(every) else f"{h}: {' / '.join(ways)}" for h, ways in found.items()), why)
             for why, found in groups.items()
         )
+        return whole + fit_curves.untraced(self.frontier, self.head)
 
     @property
     def ended(self) -> bool:
         """Whether an axis ended before the memory of a GPU did."""
         return any(
-            found is not None and found.ended for row in self.frontier.rows for found in (row.batch, row.context)
+            found is not None and found.ended
+            for row in self.frontier.rows
+            for found in (row.batch, row.context, *(point.batch for point in row.curve))
         )
 
     @staticmethod
-    def _head(row: FrontierRow) -> str:
+    def head(row: FrontierRow) -> str:
+        """How tables and pictures name the GPUs of a row: `H200`, `2 x H200 (one model per GPU)`."""
         name = row.gpu if row.count == 1 else f"{row.count} x {row.gpu}"
         return f"{name} ({PLACED[row.placement]})" if PLACED[row.placement] else name
 
@@ -226,6 +229,12 @@ def _how(row: FrontierRow) -> str:
     return " / ".join(dict.fromkeys(methods))
 
 
-def head_of(row: FrontierRow) -> str:
-    """How tables and pictures name the GPUs of a row: `H200`, `2 x H200 (one model per GPU)`."""
-    return View._head(row)
+def cell_of(found: Largest | None) -> str:
+    """What a table says of an answer."""
+    if found is None:
+        return "not traced"
+    if found.ended:
+        return f"≥ {found.fits:,}"
+    if found.fits == found.may_fit:
+        return f"{found.fits:,}" if found.fits else "none"
+    return f"{found.fits:,} to {found.may_fit:,}"

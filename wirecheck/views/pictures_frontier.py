@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from wirecheck.frontier_records import Frontier, FrontierRow, Largest
 from wirecheck.views import fit
 from wirecheck.views.pictures import LINE, TEXT, WIDTH, Fill, Picture, Sheet, cut, sheet, width_of
+from wirecheck.views.pictures_curves import of_curve
 from wirecheck.views.words import visible
 
 _TITLES: dict[fit.Axis, str] = {"batch": "The largest batch", "context": "The longest context"}
@@ -22,8 +23,11 @@ _LEGEND = 12
 
 
 def of_frontier(frontier: Frontier) -> tuple[Picture, ...]:
-    """One picture for each axis along which something was found; the rows of the tables, grouped by way."""
-    made = (_axis(frontier, axis) for axis in fit.AXES)
+    """One picture for each axis along which something was found: the rows of the tables, grouped by way; and curves.
+
+    A picture of curves is there for each way in which one goes on past the context asked for.
+    """
+    made = (*(_axis(frontier, axis) for axis in fit.AXES), *map(of_curve, fit.View(frontier).curves))
     return tuple(one for one in made if one is not None)
 
 
@@ -69,7 +73,7 @@ def _groups(frontier: Frontier, axis: fit.Axis) -> list[tuple[str, list[_Row]]]:
     for way in frontier.ways:
         own = [row for row in frontier.rows if row.way == way.name]
         if own:
-            rows = [_Row(visible(fit.head_of(row)), view.cell(row, axis), _of(row, axis)) for row in own]
+            rows = [_Row(visible(view.head(row)), view.cell(row, axis), _of(row, axis)) for row in own]
             found.append((visible(way.words), rows))
     return found
 

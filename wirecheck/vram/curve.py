@@ -80,7 +80,7 @@ class Curve:
     @cached_property
     def shown(self) -> Surface | None:
         """The surface; None where none is shown, whatever the reason. Raises CannotTrace."""
-        for axis in () if self.exact else self._axes():
+        for axis in () if self.exact else self.axes():
             whole = self._at(axis.first).ledger
             try:
                 return surface(whole, [self.traces.at(self.axis, p, THIN).ledger for p in axis.points], axis)
@@ -124,7 +124,7 @@ class Curve:
     def _is_shown(self, value: int) -> bool:
         return self.shown is not None and value >= self.shown_from
 
-    def _axes(self) -> list[Axis]:
+    def axes(self) -> list[Axis]:
         """Where a surface may begin: at the values asked for; for lengths, past every layer's window too."""
         step = self.traces.step
         if self.axis == "batch":

@@ -12,12 +12,13 @@ from functools import cache
 
 from wirecheck import zoo
 from wirecheck.errors import CannotRun
-from wirecheck.frontier_records import FrontierRow, Largest, Placement, WayName
+from wirecheck.frontier_records import CurvePoint, FrontierRow, Largest, Placement, WayName
 from wirecheck.vram.allocator import replay
 from wirecheck.vram.curve import AxisName, Curve, Traces
 from wirecheck.vram.gpus import Gpu
 from wirecheck.vram.plan import Plan, Step, bounds_of, even_split, split, target_of
-from wirecheck.vram.search import MOST_ROWS, largest, largest_below, last_context
+from wirecheck.vram.plane import Over
+from wirecheck.vram.search import MOST_ROWS, contexts_above, largest, largest_below, last_context
 
 AXES: tuple[AxisName, ...] = ("batch", "context")
 Find = Callable[[AxisName], Largest]
@@ -38,6 +39,39 @@ def on_each(step: Step, gpus: Sequence[tuple[Gpu, int]], way: WayName) -> Iterat
     curves = {axis: [Curve(traces, axis, _end(step, axis)) for traces in alone] for axis in AXES}
     for gpu, count in gpus:
         yield _row(gpu, count, way, "one-model-per-gpu", _on(gpu, curves))
+
+
+def points(
+    step: Step, gpus: Sequence[tuple[Gpu, int]], placement: Placement, contexts: Sequence[int]
+) -> Iterator[tuple[CurvePoint, ...]]:
+    """For each GPU the largest batch at those contexts, which ascend, up to the first where not a row may fit.
+
+    Nothing is split. The GPUs choose the same kernels. A context that cannot be traced costs its own point.
+    """
+    alone = {side: {side: config} for side, config in step.configs.items()}
+    parts = [step.configs] if placement == "one-gpu" else list(alone.values())
+    first = step.but({"context": contexts[0]})
+    target, end = target_of(gpus[0][0]), _end(step, "context")
+    overs = [Over(replace(first, configs=part, made={}), target, end) for part in parts]
+    for gpu, _ in gpus:
+        found_here: list[CurvePoint] = []
+        for context in contexts:
+            found_here.append(_point(overs, gpu, context))
+            if (batch := found_here[-1].batch) is not None and not batch.may_fit:
+                break
+        yield tuple(found_here)
+
+
+def _point(overs: Sequence[Over], gpu: Gpu, context: int) -> CurvePoint:
+    try:
+        return CurvePoint(context=context, batch=found([over.at(context) for over in overs], gpu))
+    except CannotRun as missing:
+        return CurvePoint(context=context, why=missing.reason)
+
+
+def contexts_of(step: Step) -> tuple[int, ...]:
+    """The contexts of a curve of that step, past the one it asks for."""
+    return contexts_above(step.train.context, _end(step, "context"))
 
 
 def over_all(step: Step, gpu: Gpu, count: int, way: WayName) -> FrontierRow:

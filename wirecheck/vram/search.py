@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import count, takewhile
 
 Fits = Callable[[int], bool]
 POSITION_STEP = 128
@@ -22,6 +23,13 @@ def last_context(positions: Iterable[int | None], taken: int) -> int:
     """The longest context there is to ask for: what latent and answer leave of the models' positions."""
     known = [count for count in positions if count is not None]
     return min(known) - taken if known else MOST_TOKENS
+
+
+def contexts_above(asked: int, end: int) -> tuple[int, ...]:
+    """Contexts of a curve past the one asked for: 512 and its doubles, and the last step of 128 that there is."""
+    last = end // POSITION_STEP * POSITION_STEP
+    doubles = takewhile(lambda context: context < last, (4 * POSITION_STEP << n for n in count()))
+    return tuple(context for context in (*doubles, last) if context > asked)
 
 
 def largest(fits: Fits, least: int, most: int, step: int = 1) -> int | None:

@@ -10,7 +10,7 @@ Lattice: kernels round positions up (to 8, 32, 128), so that along steps of 128 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -102,27 +102,40 @@ class Surface:
 
 def surface(whole: Ledger, thin: Sequence[Ledger], axis: Axis) -> Surface:
     """The whole model's trace at the first point, thin models' at all of `axis.points`. Raises NotShown."""
+    table = grown(whole, thin, lambda row: _growth(row, axis))
+    return Surface(axis, table, *of_events(whole))
+
+
+def grown(whole: Ledger, thin: Sequence[Ledger], growth: Callable[[list[Block]], Differences]) -> Floats:
+    """(figures, events): what `growth` makes of each event's block, as the thin traces have it. Raises NotShown.
+
+    `thin`: traces that differ in size alone, `whole` of the size of the first. `growth` is given one block of each.
+    """
     first = thin[0]
     for ledger in thin[1:]:
         same_blocks = [block.op for block in ledger.blocks] == [block.op for block in first.blocks]
         same_events = [(e.block, e.bytes > 0) for e in ledger.events] == [(e.block, e.bytes > 0) for e in first.events]
         if not (same_blocks and same_events):
             raise NotShown("the step does other things at another size")
-    growths = [_growth([ledger.blocks[n] for ledger in thin], axis) for n in range(len(first.blocks))]
+    growths = [growth([ledger.blocks[n] for ledger in thin]) for n in range(len(first.blocks))]
     seen = [block for block in whole.blocks if block.number not in whole.repeats]
-    grown = dict(zip((block.number for block in seen), _matched(first.blocks, growths, seen), strict=True))
-    rows = [grown[whole.repeats.get(block.number, block.number)] for block in whole.blocks]
-    table = np.array(rows, dtype=np.float64).T.reshape(axis.degree + 1, -1)
-    blocks = [event.block for event in whole.events]
+    known = dict(zip((block.number for block in seen), _matched(first.blocks, growths, seen), strict=True))
+    rows = [known[whole.repeats.get(block.number, block.number)] for block in whole.blocks]
+    table: Floats = np.array(rows, dtype=np.float64).T
+    return table[:, [event.block for event in whole.events]]
+
+
+def of_events(whole: Ledger) -> tuple[Floats, tuple[int, ...]]:
+    """(events,): 1 where a block is born, -1 where it dies; and which block."""
     signs = np.array([1.0 if event.bytes else -1.0 for event in whole.events])
-    return Surface(axis, table[:, blocks], signs, tuple(blocks))
+    return signs, tuple(event.block for event in whole.events)
 
 
 def _growth(row: list[Block], axis: Axis) -> Differences:
     """Forward differences of one block's bytes along the axis, which hold at its further points too. NotShown."""
     asked = [block.asked for block in row]
-    made, seen = _forward(asked[: axis.degree + 1]), asked[axis.degree + 1 :]
-    if [_newton(made, k) for k in axis.checks] != seen:
+    made, seen = forward(asked[: axis.degree + 1]), asked[axis.degree + 1 :]
+    if [newton(made, k) for k in axis.checks] != seen:
         raise NotShown(f"{row[0].op}: its bytes are no polynomial: {asked}")
     return made
 
@@ -166,7 +179,8 @@ def _named(blocks: list[Block], around: tuple[int, ...]) -> list[Any]:
     return [tuple(kinds[n + offset] for offset in around) for n in range(1, len(kinds) - 1)]
 
 
-def _forward(values: list[int]) -> tuple[int, ...]:
+def forward(values: list[int]) -> Differences:
+    """Forward differences at the first of values that are a step apart."""
     made = []
     while values:
         made.append(values[0])
@@ -174,7 +188,8 @@ def _forward(values: list[int]) -> tuple[int, ...]:
     return tuple(made)
 
 
-def _newton(differences: Sequence[int], k: int) -> int:
+def newton(differences: Sequence[int], k: int) -> int:
+    """The polynomial of those differences, `k` steps from the first point, exactly."""
     total, term = 0, 1
     for order, difference in enumerate(differences):
         total += term * difference
