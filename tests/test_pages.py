@@ -19,7 +19,7 @@ from tests.matrices import hostile, ran
 from tests.strangers import faces
 from wirecheck.matrix_records import Matrix, MatrixCause, MatrixCell, MatrixModel
 from wirecheck.matrix_tally import BEST, MOST_GRID, Tally
-from wirecheck.schema import Level, Verdict
+from wirecheck.schema import Level, PairResult, Verdict
 from wirecheck.views import html, markdown
 from wirecheck.views import matrix as matrix_view
 
@@ -62,7 +62,11 @@ def pages() -> dict[str, str]:
     unproven = Verdict(outcome="unproven", strength=Level.INSPECTED, because=("values (b) was skipped",))
     made["an unproven result"] = html.render(pair_result(verdict=unproven))
     made["a matrix"] = large_page(12, 12)
-    return made | {"demo": (REPORTS / "demo.html").read_text()}
+    return made | {"demo": demo()}
+
+
+def demo() -> str:
+    return html.render(PairResult.model_validate_json((REPORTS / "demo.json").read_text()))
 
 
 def large(models: int) -> Matrix:
@@ -109,7 +113,9 @@ def test_what_a_square_says_where_it_is_pointed_at_is_left_out_of_a_large_grid()
 
 
 def test_tables_charts_and_contents_have_names():
-    report = "# T\n\n" + "".join(f"## S {n}\n\n| | a |\n|---|---|\n| 1 | 2 |\n\n```text\n<b>\n```\n\n" for n in range(4))
+    report = "# T\n\n" + "".join(
+        f"## S {n}\n\n| | a |\n|---|---|\n| 1 | 2 |\n\n```text\n<b>\n```\n\n" for n in range(4)
+    )
     page = html.page(report.replace("## S 3", "## S 2"), title="t", mood="report")
     assert re.findall(r"<caption id=\"T\d\">(.*?)</caption>", page) == ["S 0", "S 1", "S 2", "S 2, table 2"]
     assert page.count('<th scope="col">a</th>') == 4
@@ -138,11 +144,12 @@ def test_pages_are_accessible_and_fit_every_width(browser, tmp_path):
             path = tmp_path / "page.html"
             path.write_text(text)
             tab.goto(path.as_uri())
-            for width in WIDTHS:
+            for width in WIDTHS if scheme == "light" else ():  # no measure is of a scheme
                 tab.set_viewport_size({"width": width, "height": 900})
                 if overflow(tab) > 0:
                     faults.append(f"{name}, {scheme}: {width} px is not wide enough")
-            found = Axe().run(tab).response["violations"]
+            rules = {"runOnly": ["color-contrast"]} if scheme == "dark" else {}  # nothing else is of a scheme
+            found = Axe().run(tab, options=rules).response["violations"]
             faults += [f"{name}, {scheme}: {one['id']}: {one['nodes'][0]['html']}" for one in found]
         assert asked == []
         context.close()
@@ -167,7 +174,7 @@ def test_on_paper_everything_is_open_light_and_within_the_sheet(browser, tmp_pat
     pieces = {"open-a": "<details><summary>more</summary>", "close": "</details>"}
     for name, text in (
         ("folded", html.page(folded, title="t", mood="report", pieces=pieces)),
-        ("pair", (REPORTS / "demo.html").read_text()),
+        ("pair", demo()),
         ("matrix", large_page(12, 3)),
     ):
         path = tmp_path / f"{name}.html"
@@ -230,7 +237,7 @@ def test_a_real_matrix_is_clicked_through_without_script_or_network(browser, fou
     assert tab.locator(".grid td a").count() == 2
     tab.get_by_role("link", name="C: one + two").first.click()
     assert tab.url == (tmp_path / "pairs" / "one%2Btwo.html").as_uri().replace("%25", "%")
-    assert "mini" in tab.locator("h1").inner_text()
+    assert tab.locator("h1").inner_text() == "wirecheck: one + two"
     targets = [(link.get_attribute("href") or "").removeprefix("#") for link in tab.locator("nav a").all()]
     assert len(targets) >= html.LONG
     for target in targets:
@@ -242,8 +249,5 @@ def test_a_real_matrix_is_clicked_through_without_script_or_network(browser, fou
     assert tab.url == path.as_uri()
     tab.get_by_role("link", name="one + two", exact=True).click()
     assert "/pairs/" in tab.url
-    tab.go_back()
-    tab.get_by_role("link", name="Models", exact=True).click()
-    assert tab.url.endswith("#models")
     assert asked == []
     context.close()

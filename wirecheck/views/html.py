@@ -62,7 +62,7 @@ def markdown_reader() -> MarkdownIt:
     return reader
 
 
-def _skip_nothing(state: StateInline, silent: bool) -> bool:  # noqa: ARG001, FBT001 - markdown-it calls it so
+def _skip_nothing(state: StateInline, silent: bool) -> bool:  # noqa: ARG001 - markdown-it calls it so
     """`words.NOTHING` shows nothing. No stranger's text holds it, for a `<` of theirs is escaped."""
     is_there = state.src.startswith(NOTHING, state.pos)
     state.pos += len(NOTHING) * is_there
@@ -106,11 +106,10 @@ def _furnished(tokens: list[Token]) -> Iterator[Token]:
             name = section if named[section] == 1 else f"{section}, table {named[section]}"
             yield from _table(token, name, named.total())
             continue
-        if token.type == "fence":
-            token = _chart(token, section) if token.info == "text" else token
         if token.type in ("th_open", "th_close"):
             _head(token, tokens[n + 1 if token.nesting > 0 else n - 1].content)
-        yield token
+        is_chart = token.type == "fence" and token.info == "text"
+        yield _chart(token, section) if is_chart else token
         if token.type == "table_close":
             yield _raw("</div>\n")
 

@@ -1,4 +1,4 @@
-"""A matrix as markdown, as a page with a grid of verdicts and memory, as CSV and as JSON Lines, and as a terminal's lines."""
+"""A matrix as markdown, as a page with a grid, as CSV and as JSON Lines, and as a terminal's lines."""
 
 from __future__ import annotations
 
