@@ -58,6 +58,10 @@ SEED_PAIRS = {
     "llama-3.1-8b+qwen2.5-7b": ("meta-llama__Llama-3.1-8B-Instruct", "Qwen__Qwen2.5-7B-Instruct"),
 }
 
+CURVE_OF = "llama-3.2-3b+qwen2.5-1.5b"
+CURVED = ("--curve", *(word for gpu in ("L4", "A100-40GB", "H100-80GB") for word in ("--gpu", gpu)))
+"""Of one pair the whole frontier, batch against context: on fewer GPUs, since it takes three times as long."""
+
 VOLATILE = {"seconds", "environment"}
 
 
@@ -163,7 +167,8 @@ def fresh_reports(folder: Path) -> dict[str, dict[str, Any]]:
             every = sorted(path.name for path in (SHARED / "assets" / "snapshots").iterdir() if path.is_dir())
             list(pool.map(unpacked, every, repeat(folder)))
             for name, models in SEED_PAIRS.items():
-                made[f"{name}{FIT}"] = pool.submit(run_report, "fit", f"{name}{FIT}", models, folder)
+                words = (*models, *CURVED) if name == CURVE_OF else models
+                made[f"{name}{FIT}"] = pool.submit(run_report, "fit", f"{name}{FIT}", words, folder)
             at = ("--depth", "inspected", "--require", "inspected")
             made[MATRIX] = pool.submit(run_report, "matrix", MATRIX, (*every, *at), folder)
             for name, models in SEED_PAIRS.items():
