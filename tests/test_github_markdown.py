@@ -139,7 +139,7 @@ def shape(read: Read) -> list[str]:
     return [tag for tag in read.tags if tag != "code"]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(text=strangers)
 def test_every_report_has_its_tables_whole_and_no_element_of_a_stranger(text):
     for name, face in faces(text).items():

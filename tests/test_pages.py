@@ -61,7 +61,7 @@ def pages() -> dict[str, str]:
     made["a result that blocks"] = html.render(pair_result())
     unproven = Verdict(outcome="unproven", strength=Level.INSPECTED, because=("values (b) was skipped",))
     made["an unproven result"] = html.render(pair_result(verdict=unproven))
-    made["a matrix"] = large_page(12, 12)
+    made["a matrix"] = large_page(6, 6)
     return made | {"demo": demo()}
 
 
