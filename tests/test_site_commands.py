@@ -137,12 +137,18 @@ def for_templates(folder: Path) -> None:
     (folder / "short.md.j2").write_text(blocks("docs/templates.md", "jinja")[0])
 
 
+def for_report(folder: Path) -> None:
+    """What the page says was claimed."""
+    (folder / "said.toml").write_text(blocks("docs/how-to/read-a-report.md", "toml")[0])
+
+
 PREPARED: dict[str, Callable[[Path], None]] = {
     "docs/gate.md": for_gate,
     "docs/diff.md": for_diff,
     "docs/matrix.md": for_matrix,
     "docs/own-wire.md": for_own_wire,
     "docs/templates.md": for_templates,
+    "docs/how-to/read-a-report.md": for_report,
     "docs/how-to/gate-in-slurm.md": for_slurm,
     "examples/README.md": for_examples,
 }
