@@ -40,13 +40,14 @@ wirecheck report wirecheck-demo/result.json --template short.md.j2 --report shor
 
 - A template named `.md` or `.md.j2` is markdown: for `--report x.html` it becomes a page, with the pictures where
   `face.picture(…)` asks for them.
-- A template named `.html` or `.html.j2` has every value escaped for HTML and is written as it is.
+- A template named `.html` or `.html.j2` has every value escaped for HTML, but for what `face` gives. It is written
+  as it is.
 - Any other is text, written as it is, under whatever name you give: `--report table.tex`.
 - `.xml` and `.sarif` stay what they are: machines read them.
 
-The template runs in a sandbox, in a process of its own: {own_template.CPU_S} s of CPU time,
-{own_template.MEMORY_BYTES // 1024**3} GiB of memory, {own_template.MOST_CHARS:,} characters. It reads the result, and
-no file but the shipped templates.
+The template runs in a sandbox, in a process of its own: {own_template.WALL_S:g} s, {own_template.MOST_CHARS:,}
+characters, and on Linux {own_template.CPU_S} s of CPU time and {own_template.MEMORY_BYTES // 1024**3} GiB of memory.
+It reads the result, and no file but the shipped templates.
 """
 
 

@@ -9,10 +9,11 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from tests.factories import hostile_result, pair_result
+from wirecheck import runner
 from wirecheck.cli_output import to_json
 from wirecheck.schema import Claim, PairResult
-from wirecheck.views import markdown, own_template, templates
-from wirecheck.views.faces import MarkdownFace
+from wirecheck.views import claims, markdown, own_template, templates
+from wirecheck.views.faces import Face, HtmlFace, MarkdownFace
 from wirecheck.views.tellers import TELLERS
 
 
@@ -23,9 +24,16 @@ def stored(tmp_path: Path) -> Path:
     return path
 
 
-def rendered(source: str, result: PairResult | None = None, *, name: str = "own.md.j2", most: int = 10_000) -> str:
-    given = markdown.variables(result or pair_result(), MarkdownFace())
-    return templates.render_own(name, source, given, most=most)
+def rendered(
+    source: str,
+    result: PairResult | None = None,
+    *,
+    face: Face | None = None,
+    escaped: bool = False,
+    most: int = 10_000,
+) -> str:
+    given = markdown.variables(result or pair_result(), face or MarkdownFace())
+    return templates.render_own(source, given, escaped=escaped, most=most)
 
 
 # --- what a template can do --------------------------------------------------------------------------------------
@@ -47,9 +55,15 @@ def test_it_may_extend_the_shipped_report_and_change_one_part():
 
 
 def test_of_an_html_template_every_value_is_escaped():
-    text = rendered("<p>{{ result.a.name }}</p>", hostile_result("<script>x</script>"), name="own.html")
+    text = rendered("<p>{{ result.a.name }}</p>", hostile_result("<script>x</script>"), escaped=True)
     assert "<script" not in text
     assert "&lt;script&gt;" in text
+
+
+def test_what_the_face_gives_an_html_template_is_html():
+    source = "{{ face.fold('more') }}{{ face.anchor('x') }}{{ face.unfold() }}{{ face.picture('none') }}"
+    text = rendered(source, face=HtmlFace(), escaped=True)
+    assert text == '<details><summary>more</summary><a id="x"></a></details>'
 
 
 @pytest.mark.parametrize(
@@ -104,23 +118,41 @@ def test_a_template_that_never_ends_is_ended(tmp_path, monkeypatch):
     path.write_text("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}")
     monkeypatch.setattr(own_template, "WALL_S", 1.5)
     with pytest.raises(own_template.TemplateRefused, match=r"not done after 1\.5 s"):
-        own_template.render(path, pair_result(), kind="text")
+        own_template.render(path, pair_result(), ".md")
 
 
 def test_one_that_takes_all_memory_is_ended(tmp_path):
     path = tmp_path / "large.md.j2"
     path.write_text("{% set x = 'y' * 9000000000 %}{{ x|length }}")
     with pytest.raises(own_template.TemplateRefused):
-        own_template.render(path, pair_result(), kind="text")
+        own_template.render(path, pair_result(), ".md")
 
 
 def test_the_page_of_a_markdown_template_is_a_page(tmp_path):
     path = tmp_path / "own.md.j2"
     path.write_text("# {{ result.a.name|text }}\n\n{{ face.picture('ladder') }}\n\n<b>raw</b>\n")
-    page = own_template.render(path, pair_result(), kind="page")
+    page = own_template.render(path, pair_result(), ".html")
     assert page.startswith("<!doctype html>")
     assert "<svg" in page
     assert "<b>raw" not in page
+
+
+@pytest.mark.parametrize("name", ["own.html", "OWN.HTML.j2", "own.htm"])
+def test_an_html_template_is_escaped_by_any_spelling_of_its_name_and_has_its_pictures(tmp_path, name):
+    path = tmp_path / name
+    path.write_text("<p>{{ result.a.name }}</p>{{ face.picture('ladder') }}")
+    page = own_template.render(path, hostile_result("<script>x</script>"), ".html")
+    assert "<script" not in page
+    assert page.count("<svg") == 1
+
+
+def test_a_mark_that_a_template_lets_through_is_a_fault_of_the_template(tmp_path):
+    result = pair_result()
+    named = result.a.model_copy(update={"name": "x\ue000no-such\ue001"})
+    path = tmp_path / "own.md.j2"
+    path.write_text("{{ result.a.name }}")
+    with pytest.raises(own_template.TemplateRefused, match="no piece"):
+        own_template.render(path, result.model_copy(update={"a": named}), ".html")
 
 
 # --- the command line --------------------------------------------------------------------------------------------
@@ -142,6 +174,32 @@ def test_a_template_may_write_any_kind_of_text(run, stored, tmp_path):
     template.write_text("{{ result.verdict.outcome }}")
     assert run("report", stored, "--template", template, "--report", tmp_path / "x.tex")[0] == 1
     assert (tmp_path / "x.tex").read_text() == "incompatible"
+
+
+def test_a_fault_that_shows_late_costs_no_result(run, stored, tmp_path):
+    template = tmp_path / "late.md.j2"
+    template.write_text("{{ result.nothing_such }}")
+    words = ("--report", tmp_path / "x.xml", "--report", tmp_path / "x.md", "--pictures", tmp_path / "pics")
+    code, out, err = run("report", stored, "--template", template, *words, "--json", tmp_path / "again.json")
+    assert code == 2
+    assert "INCOMPATIBLE" in out, "the result is shown"
+    assert "nothing_such" in err
+    assert (tmp_path / "again.json").is_file()
+    assert not [path for path in tmp_path.iterdir() if path.name in ("x.xml", "x.md", "pics")], "all reports or none"
+
+
+def test_a_report_that_cannot_be_written_costs_no_result(run, stored):
+    code, out, _ = run("report", stored, "--report", "/proc/nowhere/x.md")
+    assert code == 4
+    assert "INCOMPATIBLE" in out
+
+
+def test_a_template_shows_pictures_that_are_files(run, stored, tmp_path):
+    template = tmp_path / "own.md.j2"
+    template.write_text("{{ face.picture('ladder') }}")
+    words = ("--template", template, "--report", tmp_path / "x.md", "--pictures", tmp_path / "pics")
+    run("report", stored, *words)
+    assert "](pics/ladder.svg)" in (tmp_path / "x.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -220,7 +278,9 @@ def test_figures_written_down_are_claims(run, stored, tmp_path):
     ("text", "said"),
     [
         ("[a]\nvocab_sise = 3\n", "vocab_size?"),
-        ("[c]\nx = 3\n", "c is none of its tables"),
+        ("[c]\nx = 3\n", "c is none of a, b, pair"),
+        ("[a]\nverdict = 'compatible'\n", "verdict is of the pair"),
+        ('[pair]\n"" = 3\n', "without a name"),
         ("a = 3\n", "not its form"),
         ("source = 3\n", "not its form"),
         ("[a]\nvocab_size = [3]\n", "no number, text or yes-or-no"),
@@ -228,11 +288,67 @@ def test_figures_written_down_are_claims(run, stored, tmp_path):
         ("[a\n", "not TOML"),
     ],
 )
-def test_claims_that_are_none_are_refused_before_anything_runs(run, tmp_path, text, said):
-    (tmp_path / "said.toml").write_text(text)
-    code, out, err = run("pair", tmp_path / "no", tmp_path / "such", "--claim", tmp_path / "said.toml")
+def test_claims_that_are_none_are_refused_before_anything_runs(run, llama, monkeypatch, text, said):
+    monkeypatch.setattr(runner, "run_one", lambda *_: pytest.fail("a probe ran"))
+    file = llama.parent / "said.toml"
+    file.write_text(text)
+    code, out, err = run("pair", llama, llama, "--claim", file)
     assert (code, out) == (2, "")
     assert said in err
+
+
+def test_a_claim_about_other_models_is_refused_before_anything_runs(run, llama, stored, monkeypatch):
+    monkeypatch.setattr(runner, "run_one", lambda *_: pytest.fail("a probe ran"))
+    code, out, err = run("model", llama, "--claim", stored)
+    assert (code, out) == (2, "")
+    assert "not checked here" in err
+
+
+def test_of_one_model_alone_nothing_is_claimed_of_a_pair(run, llama, tmp_path):
+    (tmp_path / "said.toml").write_text("[pair]\nverdict = 'compatible'\n")
+    code, _, err = run("model", llama, "--claim", tmp_path / "said.toml")
+    assert code == 2
+    assert "pair is none of a" in err
+
+
+def kept_claims(run, stored, tmp_path, old: PairResult) -> set[tuple[str, str]]:
+    """What `old`, as a claim, says of the stored result."""
+    (tmp_path / "old.json").write_text(to_json(old))
+    assert run("report", stored, "--claim", tmp_path / "old.json", "--json", tmp_path / "new.json")[0] == 1
+    claims = PairResult.model_validate_json((tmp_path / "new.json").read_text()).claims
+    return {(claim.subject, claim.key) for claim in claims}
+
+
+def test_what_is_not_comparable_is_not_claimed(run, stored, tmp_path):
+    old = pair_result()
+    whole = {("pair", "verdict"), ("pair", "memory_bytes")}
+    assert whole <= kept_claims(run, stored, tmp_path, old)
+    other_step = old.model_copy(update={"train": old.train.model_copy(update={"batch": 99})})
+    assert whole & kept_claims(run, stored, tmp_path, other_step) == {("pair", "verdict")}
+    cut_off = old.model_copy(update={"status": "interrupted"})
+    assert whole & kept_claims(run, stored, tmp_path, cut_off) == {("pair", "memory_bytes")}
+    stricter = old.model_copy(update={"policy": old.policy.model_copy(update={"strict": True})})
+    assert ("pair", "verdict") not in kept_claims(run, stored, tmp_path, stricter)
+    other_wire = old.model_copy(update={"wire": old.wire.model_copy(update={"latent_length": 7})})
+    assert not [
+        key for side, key in kept_claims(run, stored, tmp_path, other_wire) if side == "pair" and key != "verdict"
+    ]
+
+
+def test_two_models_of_one_name_are_told_apart_by_their_order(run, tmp_path):
+    result = pair_result()
+    same = result.model_copy(update={"b": result.b.model_copy(update={"name": result.a.name})})
+    path = tmp_path / "same.json"
+    path.write_text(to_json(same))
+    run("report", path, "--claim", path, "--json", tmp_path / "new.json")
+    new = PairResult.model_validate_json((tmp_path / "new.json").read_text())
+    assert new.claims
+    assert {one.holds for one in claims.compared(new)} == {True}
+    alone = tmp_path / "alone.json"
+    alone.write_text(to_json(pair_result(b=None)))
+    code, _, err = run("report", path, "--claim", alone)
+    assert code == 2
+    assert "name of two models" in err
 
 
 def test_a_result_of_other_models_claims_nothing_here(run, stored, tmp_path):
@@ -241,4 +357,4 @@ def test_a_result_of_other_models_claims_nothing_here(run, stored, tmp_path):
     (tmp_path / "old.json").write_text(to_json(old.model_copy(update=other)))
     code, _, err = run("report", stored, "--claim", tmp_path / "old.json")
     assert code == 2
-    assert "neither is checked here" in err
+    assert "not checked here" in err

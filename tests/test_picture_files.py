@@ -82,7 +82,7 @@ def test_every_class_has_a_rule_and_every_rule_its_colour(everything: tuple[Pict
         style = root.findtext(f"{SVG}style")
         classes = {name for one in root.iter() for name in one.get("class", "").split()}
         assert all(f".{name}{{" in style or name == "wp" for name in classes)
-        light, dark = style.split("@media (prefers-color-scheme:dark)")
+        light, dark = style.split("@media screen and (prefers-color-scheme:dark)")
         for tone in {name[2:] for name in classes if name[1:2] == "-"}:
             assert f"--{tone}:{TONES[tone][0]}" in light
             assert f"--{tone}:{TONES[tone][1]}" in dark
@@ -234,3 +234,7 @@ def test_text_is_no_wider_than_room_is_made_for(bold: bool) -> None:
     ):
         wide, *_ = text_to_path.get_text_width_height_descent(words, font, ismath=False)
         assert wide <= width_of(words, bold=bold) <= 1.35 * wide
+
+
+def test_on_paper_a_picture_is_light() -> None:
+    assert "@media screen and (prefers-color-scheme:dark)" in of_result(cases.drawn_result())[0].svg

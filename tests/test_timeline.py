@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from tests.test_vram_trace import AMPERE, PAIR, TRAIN, WIRE
-from wirecheck.schema import MemoryTimeline, TimelinePart, TimelinePhase
+from wirecheck.schema import MemoryEstimate, MemoryPart, MemoryTimeline, TimelinePart, TimelinePhase
 from wirecheck.vram.live import Block, Event, Ledger
 from wirecheck.vram.step import Extent, trace_step
 from wirecheck.vram.timeline import MOMENTS, timeline
@@ -83,6 +83,21 @@ def test_a_stretch_too_short_is_told_as_part_of_the_one_before():
 
 def test_a_step_that_changed_nothing_has_none():
     assert timeline(ledger_of((0, 100), stages={0: ("before the step", "")}), "step 2") is None
+
+
+def test_a_timeline_above_its_estimates_peak_is_refused():
+    line = MemoryTimeline(
+        phases=(TimelinePhase(name="x", first=0),), parts=(TimelinePart(name="p", bytes=(1, 12)),), peak=1
+    )
+    parts = (MemoryPart(name="p", bytes=12, how="h"),)
+    told = {"level": "simulated", "method": "trace", "assumptions": (), "margin": 0.05, "timeline": line}
+    MemoryEstimate(parts=parts, **told)
+    with pytest.raises(ValidationError, match="more than the peak"):
+        MemoryEstimate(parts=(MemoryPart(name="p", bytes=11, how="h"),), **told)
+
+
+def test_a_step_whose_blocks_say_nothing_of_it_has_none():
+    assert timeline(ledger_of((0, 5), stages={0: ("step 2", "")}), "step 2") is None
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wirecheck.cli_claims import check_claims, with_claims
+from wirecheck.cli_claims import claims_of
 from wirecheck.cli_console import stderr_console
 from wirecheck.cli_output import exit_code, publish, to_json, write
 from wirecheck.cli_reports import Reports
@@ -23,8 +23,6 @@ from wirecheck.views.console import LiveProgress
 def check_command(verb: str, models: Sequence[str], options: Mapping[str, Any]) -> int:
     """`wirecheck pair` and `wirecheck model`: the exit code. Raises WirecheckError's children."""
     reports = Reports.asked(options)
-    if options["claim"] is not None:
-        check_claims(options["claim"])
     asked = {option: options[option.removeprefix("--").replace("-", "_")] for option in OPTIONS}
     wanted = request(verb, models, asked, seed=options["seed"], config=options["config"])
     ways = _Ways(options["json"], reports, options["claim"], options["offline"])
@@ -75,8 +73,10 @@ def _run(models: Sequence[str], wanted: Any, ways: _Ways) -> int:
                 progress.note(f"reading {text} …")
                 snapshots.append(take(parse_ref(text), offline=ways.offline))
             check = Check(wanted, snapshots[0], snapshots[1] if len(snapshots) > 1 else None, progress)
-            _begin(check.result("started"), ways.json)
-            result = with_claims(check.run(), ways.claim)
+            begun = check.result("started")
+            said = () if ways.claim is None else claims_of(ways.claim, begun)  # before anything runs
+            _begin(begun, ways.json)
+            result = check.run().model_copy(update={"claims": said})
         except KeyboardInterrupt:
             raise Interrupted(None) from None
         except Interrupted as stop:

@@ -19,56 +19,69 @@ _FORM = 'tables [a], [b], [pair] of figures, such as vocab_size = 128256, and a 
 
 
 def claims_of(path: Path, result: PairResult) -> tuple[Claim, ...]:
-    """The claims of that file on the models of `result`. Raises UsageError."""
+    """The claims of that file on the models of `result`, whose probes need not have run. Raises UsageError."""
     if path.suffix.lower() == ".json":
         return _of_result(path, read_result(path), result)
-    return _written_down(path)
-
-
-def with_claims(result: PairResult, path: Path | None) -> PairResult:
-    """The result with those of the file, if one is named. Raises UsageError."""
-    return result if path is None else result.model_copy(update={"claims": claims_of(path, result)})
-
-
-def check_claims(path: Path) -> None:
-    """Raise UsageError where the file holds no claims: said before anything is run."""
-    if path.suffix.lower() == ".json":
-        read_result(path)
-    else:
-        _written_down(path)
+    return _written_down(path, result)
 
 
 def _of_result(path: Path, old: PairResult, new: PairResult) -> tuple[Claim, ...]:
-    """What an earlier result established, of the models that are in both; of the pair, where it is the same pair."""
-    here = {model.name: side for side, model in _sides(new)}
-    sides: dict[Subject, Subject] = {side: here[model.name] for side, model in _sides(old) if model.name in here}
-    if not sides:
-        names = " and ".join(model.name for _, model in _sides(old))
-        raise UsageError(
-            f"--claim {path}: it is about {names}, and neither is checked here",
-            next_step="name a report of a model here",
-        )
-    is_pair = old.b is not None and len(sides) == 2 and list(sides.values()) == list(sides)  # noqa: PLR2004
+    """What an earlier result established: of the models that are in both; of the pair, where it is the same pair and
+    the same wire; of the step, where it is the same step; its verdict, where it was finished and as much was required.
+    """
+    sides = _matched(path, old, new)
+    is_whole = (old.b is None) == (new.b is None) and all(here == there for there, here in sides.items())
+    is_whole = is_whole and len(sides) == len(_sides(new))
+    if is_whole and new.b is not None and old.wire == new.wire:
+        sides["pair"] = "pair"
     source = f"{path.name}, a result of wirecheck"
     made = []
     for run in old.runs:
         for fact in run.facts:
-            side = sides.get(fact.subject, "pair" if is_pair and fact.subject == "pair" else None)
+            side = sides.get(fact.subject)
             if side is not None and old.fact(fact.subject, fact.key) is fact:
                 made.append(Claim(subject=side, key=fact.key, value=fact.value, source=source))
-    if is_pair or (old.b is None and new.b is None):
-        whole: Subject = "pair" if is_pair else "a"
+    whole = _whole(new)
+    as_much = (old.policy.required, old.policy.strict) == (new.policy.required, new.policy.strict)
+    if is_whole and as_much and old.status == "finished":
         made.append(Claim(subject=whole, key=VERDICT, value=str(old.verdict.outcome), source=source))
-        if old.memory is not None:
-            made.append(Claim(subject=whole, key=MEMORY, value=old.memory.allocated_bytes, source=source))
+    if is_whole and old.memory is not None and (old.wire, old.train) == (new.wire, new.train):
+        made.append(Claim(subject=whole, key=MEMORY, value=old.memory.allocated_bytes, source=source))
     return tuple(made)
+
+
+def _matched(path: Path, old: PairResult, new: PairResult) -> dict[Subject, Subject]:
+    """Side there -> side here, by the models' names; two of one name are told apart by their order. UsageError."""
+    names = [model.name for _, model in _sides(new)]
+    there = [model.name for _, model in _sides(old)]
+    if there == names:
+        return {side: side for side, _ in _sides(old)}
+    doubled = next((name for name in names if names.count(name) > 1 or there.count(name) > 1), None)
+    if doubled is not None and doubled in there:
+        raise UsageError(
+            f"--claim {path}: {doubled} is the name of two models, and which is meant cannot be told",
+            next_step="name a result of this very pair",
+        )
+    here = {model.name: side for side, model in _sides(new)}
+    sides: dict[Subject, Subject] = {side: here[model.name] for side, model in _sides(old) if model.name in here}
+    if not sides:
+        raise UsageError(
+            f"--claim {path}: it is about {' and '.join(there)}, not checked here",
+            next_step=f"name a report of {' or '.join(names)}",
+        )
+    return sides
 
 
 def _sides(result: PairResult) -> list[tuple[Subject, Any]]:
     return [("a", result.a)] if result.b is None else [("a", result.a), ("b", result.b)]
 
 
-def _written_down(path: Path) -> tuple[Claim, ...]:
+def _whole(result: PairResult) -> Subject:
+    """Under which name stands what is said of the whole."""
+    return "a" if result.b is None else "pair"
+
+
+def _written_down(path: Path, result: PairResult) -> tuple[Claim, ...]:
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -78,20 +91,18 @@ def _written_down(path: Path) -> tuple[Claim, ...]:
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"--claim {path}: not TOML: {error}", next_step=f"write {_FORM}") from None
     source = tables.pop("source", path.name)
-    strange = sorted(set(tables) - set(SUBJECTS))
-    if (
-        strange
-        or not isinstance(source, str)
-        or not source
-        or not all(isinstance(one, dict) for one in tables.values())
-    ):
-        what = f"{strange[0]} is none of its tables" if strange else "that is not its form"
+    known: tuple[Subject, ...] = ("a",) if result.b is None else SUBJECTS
+    strange = sorted(set(tables) - set(known))
+    if strange or not isinstance(source, str) or not source or not all(isinstance(x, dict) for x in tables.values()):
+        what = f"{strange[0]} is none of {', '.join(known)}, which are here" if strange else "that is not its form"
         raise UsageError(f"--claim {path}: {what}", next_step=f"write {_FORM}")
-    return tuple(
-        _claim(path, subject, key, value, source)
-        for subject in SUBJECTS
-        for key, value in tables.get(subject, {}).items()
-    )
+    made = []
+    for subject in known:
+        for key, value in tables.get(subject, {}).items():
+            if key in (MEMORY, VERDICT) and subject != _whole(result):
+                raise UsageError(f"--claim {path}: {key} is of the pair", next_step=f"put it under [{_whole(result)}]")
+            made.append(_claim(path, subject, key, value, source))
+    return tuple(made)
 
 
 def _claim(path: Path, subject: Subject, key: str, value: Any, source: str) -> Claim:
@@ -99,6 +110,8 @@ def _claim(path: Path, subject: Subject, key: str, value: Any, source: str) -> C
         near = difflib.get_close_matches(key, KNOWN_KEYS, n=1, cutoff=0.5)
         known = f"did you mean {near[0]}?" if near else f"one of {', '.join(sorted(KNOWN_KEYS))}"
         raise UsageError(f"--claim {path}: [{subject}] {key} is no figure that a probe establishes", next_step=known)
+    if not key:
+        raise UsageError(f"--claim {path}: [{subject}] has a figure without a name", next_step=f"write {_FORM}")
     if not isinstance(value, bool | int | float | str) or (isinstance(value, float) and not math.isfinite(value)):
         raise UsageError(
             f"--claim {path}: [{subject}] {key} is no number, text or yes-or-no", next_step=f"write {_FORM}"

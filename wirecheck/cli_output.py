@@ -81,14 +81,20 @@ def exit_code(result: PairResult) -> int:
 
 
 def publish(result: PairResult, json: str | None, reports: Reports) -> None:
-    """Write the files that were asked for, then show the result on stdout (or its JSON alone, for `-`)."""
-    if json and json != "-":
-        write(Path(json), to_json(result))
-    for path, text in reports.of(result):
-        write(path, text)
-    if json == "-":
-        say(to_json(result))
-        return
+    """Write the files that were asked for, and show the result on stdout (or its JSON alone, for `-`).
+
+    Every report is rendered before any is written; whatever becomes of the files, the result is shown.
+    """
+    try:
+        if json and json != "-":
+            write(Path(json), to_json(result))
+        for path, text in list(reports.of(result)):
+            write(path, text)
+    finally:
+        say(to_json(result) if json == "-" else _on_terminal(result))
+
+
+def _on_terminal(result: PairResult) -> str:
     from rich.console import Console
 
     from wirecheck.views.console import show
@@ -96,7 +102,13 @@ def publish(result: PairResult, json: str | None, reports: Reports) -> None:
     terminal = Console(highlight=False)
     with terminal.capture() as shown:
         show(result, terminal)
-    say(shown.get())
+    return shown.get()
+
+
+def _writable(text: str) -> str:
+    """The text in what stdout can hold: on a terminal of another encoding the rest is spelt out."""
+    encoding = sys.stdout.encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def say(text: str) -> None:
@@ -105,7 +117,7 @@ def say(text: str) -> None:
     On a runner of GitHub Actions, nothing in it is taken for a command.
     """
     try:
-        sys.stdout.write(harmless(text))
+        sys.stdout.write(_writable(harmless(text)))
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -15,8 +15,8 @@ def report_command(file: Path, options: Mapping[str, Any]) -> int:
     reports = Reports.asked(options)
     result = read_result(file)
     if options["claim"] is not None:
-        from wirecheck.cli_claims import with_claims
+        from wirecheck.cli_claims import claims_of
 
-        result = with_claims(result, options["claim"])
+        result = result.model_copy(update={"claims": claims_of(options["claim"], result)})
     publish(result, options["json"], reports)
     return exit_code(result)

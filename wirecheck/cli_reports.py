@@ -74,6 +74,16 @@ class Reports:
                 raise UsageError(
                     f"--template {self.template}: no report is made by it", next_step="add --report PATH.md or .html"
                 )
+            self._check_syntax(self.template)
+
+    def _check_syntax(self, template: Path) -> None:
+        """What can be known of a template before there is a result: nothing of it is run."""
+        from wirecheck.views import templates
+
+        try:
+            templates.parse_own(template.read_text(encoding="utf-8"))
+        except (templates.Fault, OSError, UnicodeDecodeError) as fault:
+            raise UsageError(f"--template {template}: {fault}", next_step=TEMPLATES) from None
 
     def of(self, result: PairResult) -> Iterator[tuple[Path, str]]:
         """Every file with what stands in it, the pictures first. Raises UsageError where the template is at fault."""
@@ -91,24 +101,29 @@ class Reports:
     def _one(self, path: Path, result: PairResult, shown: Mapping[str, tuple[str, Path]]) -> str:
         ending = path.suffix.lower()
         if self.template is not None and ending not in _FOR_MACHINES:
-            return self._by_template(self.template, path, result)
+            return self._by_template(self.template, path, result, shown)
         if ending == ".md" and shown:
             from wirecheck.views import markdown
 
-            return markdown.render(result, {name: (alt, _seen_from(path, file)) for name, (alt, file) in shown.items()})
+            return markdown.render(result, _seen(path, shown))
         return FACES[ending](result)
 
-    def _by_template(self, template: Path, path: Path, result: PairResult) -> str:
+    def _by_template(
+        self, template: Path, path: Path, result: PairResult, shown: Mapping[str, tuple[str, Path]]
+    ) -> str:
         from wirecheck.views import own_template
 
-        is_markdown = template.name.removesuffix(".j2").lower().endswith(".md")
-        kind: own_template.Kind = "page" if is_markdown and path.suffix.lower() == ".html" else "text"
         try:
-            return own_template.render(template, result, kind=kind)
+            return own_template.render(template, result, path.suffix.lower(), _seen(path, shown))
         except own_template.TemplateRefused as fault:
             raise UsageError(f"--template {template}: {fault.why}", next_step=TEMPLATES) from None
         except OSError as error:
             raise UsageError(f"--template {template}: {error.strerror or error}", next_step=TEMPLATES) from None
+
+
+def _seen(report: Path, shown: Mapping[str, tuple[str, Path]]) -> dict[str, tuple[str, str]]:
+    """The pictures as a markdown report links to them."""
+    return {name: (alt, _seen_from(report, file)) for name, (alt, file) in shown.items()}
 
 
 def _seen_from(report: Path, file: Path) -> str:

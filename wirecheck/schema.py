@@ -253,6 +253,12 @@ class MemoryEstimate(Record):
         """Sum of the parts."""
         return sum(part.bytes for part in self.parts)
 
+    @model_validator(mode="after")
+    def _timeline_is_of_this_peak(self) -> MemoryEstimate:
+        if self.timeline is not None and max(self.timeline.totals) > self.allocated_bytes:
+            raise ValueError("the timeline holds more than the peak that the parts make")
+        return self
+
     @model_validator(mode="before")
     @classmethod
     def _total_is_the_sum(cls, data: Any) -> Any:

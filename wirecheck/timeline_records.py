@@ -30,8 +30,8 @@ class TimelinePhase(Record):
 class MemoryTimeline(Record):
     """Live bytes over one step, in the order of its operations.
 
-    A moment is the fullest one of a stretch of operations, so that the peak of the step, and that of each phase, are
-    among them; the stretches are of equal numbers of operations, not of seconds.
+    A moment is the fullest one of a stretch of births and deaths of tensors, so that the peak of the step, and that of
+    each phase, are among them. The stretches of a phase are alike in changes of memory, not in seconds.
     """
 
     phases: tuple[TimelinePhase, ...] = Field(min_length=1)

@@ -42,18 +42,20 @@ def compared(result: PairResult) -> tuple[Compared, ...]:
         Claim(subject=one.subject, key=one.key, value=one.value, source="expected in the settings of this check")
         for one in result.policy.expectations
     ]
-    return tuple(sorted((_one(result, claim) for claim in (*asked, *result.claims)), key=lambda one: order[one.holds]))
+    made = [_one(result, claim, exact=True) for claim in asked]
+    made += [_one(result, claim, exact=False) for claim in result.claims]
+    return tuple(sorted(made, key=lambda one: order[one.holds]))
 
 
 def sentence(found: tuple[Compared, ...]) -> str:
-    """How many of the claims hold."""
+    """How many of the claims are contradicted, borne out, or neither."""
     held, lost = sum(one.holds is True for one in found), sum(one.holds is False for one in found)
     rest = len(found) - held - lost
-    said = f"{lost} of {len(found)} do not hold" if lost else f"none of {len(found)} is contradicted"
-    return f"{said}; {held} hold" + (f", {rest} not established." if rest else ".")
+    unknown = f", {rest} not established" if rest else ""
+    return f"{lost or 'none'} of {len(found)} contradicted, {held} borne out{unknown}."
 
 
-def _one(result: PairResult, claim: Claim) -> Compared:
+def _one(result: PairResult, claim: Claim, *, exact: bool) -> Compared:
     if claim.key == VERDICT:
         outcome = str(result.verdict.outcome)
         return Compared(claim, outcome, result.verdict.strength, claim.value == outcome, "executive-summary")
@@ -62,7 +64,7 @@ def _one(result: PairResult, claim: Claim) -> Compared:
     fact = result.fact(claim.subject, claim.key)
     if fact is None:
         return Compared(claim, None, None, None, None)
-    return Compared(claim, fact.value, fact.level, _same(fact, claim.value), fact_anchor(fact))
+    return Compared(claim, fact.value, fact.level, _same(fact, claim.value, exact=exact), fact_anchor(fact))
 
 
 def _memory(result: PairResult, claim: Claim) -> Compared:
@@ -70,15 +72,15 @@ def _memory(result: PairResult, claim: Claim) -> Compared:
     if memory is None or isinstance(claim.value, str | bool | None):
         return Compared(claim, None, None, None, None)
     total = memory.allocated_bytes
-    holds = math.isclose(claim.value, total, rel_tol=memory.margin)
+    holds = abs(claim.value - total) <= memory.margin * total
     return Compared(claim, total, memory.level, holds, "memory", memory.margin)
 
 
-def _same(fact: Fact, said: Scalar) -> bool:
-    """Equality of value and kind, as for expectations; floats to the digits that are printed."""
+def _same(fact: Fact, said: Scalar, *, exact: bool) -> bool:
+    """Equality of value and kind, as `expectations.same` has it; unless `exact`, floats to the digits printed."""
     found = fact.value
     if isinstance(found, bool) or isinstance(said, bool):
         return found is said
-    if isinstance(found, float) and isinstance(said, int | float):
+    if not exact and isinstance(found, float) and isinstance(said, int | float):
         return math.isclose(found, said, rel_tol=CLOSE)
     return found == said

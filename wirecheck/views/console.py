@@ -61,13 +61,15 @@ def _show_open(result: PairResult, console: Console) -> None:
     if gaps:
         console.print(Text(f"\nNot proven ({len(gaps)})", style="bold"))
         for gap in gaps:
-            words = Text.assemble((f"{gap.subject} {gap.probe}", "bold"), f" ({gap.level}): {visible(gap.why)}")
+            words = Text.assemble(
+                (visible(f"{gap.subject} {gap.probe}"), "bold"), f" ({gap.level}): {visible(gap.why)}"
+            )
             console.print(Padding(words, (0, 0, 0, 2)))
         console.print(Text("\nWhat it would cost to prove", style="bold"))
     for cost in costs.costs(result):
         told = f", {plural(cost.questions, 'question')}: {visible(cost.needs)}"
         console.print(Padding(Text.assemble((str(cost.level), "bold"), told), (0, 0, 0, 2)))
-        if cost.command != result.command:
+        if cost.command not in ("", result.command):
             console.print(Text(f"    {visible(cost.command)}"), soft_wrap=True)
 
 
@@ -78,7 +80,7 @@ def _panel(result: PairResult) -> RenderableType:
     lines.append(Text(", ".join(f"{count} {severity}" for severity, count in counts.items()), style="dim"))
     ladder = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1))
     for rung in story.ladder(result):
-        whole = rung.total and rung.settled == rung.total
+        whole = rung.total and rung.settled == rung.total and result.status == "finished"
         state = f"{rung.settled} of {rung.total} settled" if rung.total else "no probe stands here"
         ladder.add_row(Text("●" if whole else "○", style="green" if whole else "dim"), str(rung.level), Text(state))
     lines.append(ladder)
@@ -114,8 +116,8 @@ def _models(result: PairResult) -> RenderableType:
 
 def _finding(finding: Finding) -> RenderableType:
     head = Text.assemble(
-        (finding.code, TONE[finding.severity]),
-        (f" {finding.name} ", "bold"),
+        (visible(finding.code), TONE[finding.severity]),
+        (f" {visible(finding.name)} ", "bold"),
         (f"[{finding.subject}, {finding.level}]", "dim"),
     )
     body: list[RenderableType] = [head, Padding(Text(visible(finding.claim)), (0, 0, 0, 2))]
@@ -137,8 +139,8 @@ def probe_line(run: ProbeRun) -> Text:
         case Skipped():
             ending, style = f"skipped: {visible(run.reason)}", "dim"
         case Crashed():
-            ending, style = f"crashed: {run.error.type}: {visible(run.error.message)}", "bold magenta"
-    return Text.assemble(f"{run.subject:<5}{run.probe:<16}{run.seconds:6.2f} s  ", (ending, style))
+            ending, style = visible(f"crashed: {run.error.type}: {run.error.message}"), "bold magenta"
+    return Text.assemble(f"{run.subject:<5}{visible(run.probe):<16}{run.seconds:6.2f} s  ", (ending, style))
 
 
 class LiveProgress:

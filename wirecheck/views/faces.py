@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from markupsafe import Markup
+
 from wirecheck.views.words import mark, markdown_text
 
 if TYPE_CHECKING:
@@ -59,6 +61,33 @@ class MarkdownFace:
 MARKDOWN = MarkdownFace()
 SPARSE = re.compile(r"\n{3,}")
 """Empty lines where a part of a report has nothing to say: one is enough."""
+
+
+class HtmlFace:
+    """A user's own HTML, in which all but this is escaped."""
+
+    def __init__(self, pictures: Iterable[Picture] = ()) -> None:
+        self._pictures = {picture.name: picture for picture in pictures}
+
+    def anchor(self, name: str) -> str:
+        """An element with that id."""
+        return Markup('<a id="{}"></a>').format(name)
+
+    def fold(self, summary: str) -> str:
+        """`<details>`, closed."""
+        return Markup("<details><summary>{}</summary>").format(summary)
+
+    def unfold(self) -> str:
+        """The end of `<details>`."""
+        return Markup("</details>")
+
+    def picture(self, name: str) -> str:
+        """The drawing itself."""
+        if name not in self._pictures:
+            return ""
+        from wirecheck.views.pictures import inline
+
+        return Markup(inline(self._pictures[name]))  # noqa: S704  # our own drawing, whose words are escaped
 
 
 class PageFace:

@@ -6,8 +6,10 @@ or include the shipped templates, whose names are `pair.md.j2` and so on, and no
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +17,13 @@ from typing import Literal
 
 from wirecheck.schema import PairResult
 
-Kind = Literal["page", "text"]
+Kind = Literal["page", "html", "text"]
+"""What comes out: a page from markdown; HTML as it is, its values escaped; any text as it is."""
+_HTML = (".html", ".htm")
 CPU_S = 20
 WALL_S = 60.0
 MEMORY_BYTES = 2 * 1024**3
-"""Of address space, beside what the interpreter has."""
+"""Of address space, beside what the interpreter has; counted on Linux."""
 MOST_CHARS = 16_000_000
 """Of what a template writes."""
 _REFUSED = 3
@@ -33,17 +37,22 @@ class TemplateRefused(Exception):
     why: str
 
 
-def render(template: Path, result: PairResult, *, kind: Kind) -> str:
+def render(
+    template: Path, result: PairResult, ending: str, pictures: Mapping[str, tuple[str, str]] | None = None
+) -> str:
     """What the template makes of the result. Raises TemplateRefused, and OSError where the file cannot be read.
 
-    `kind`: "page" where what comes out is a page of HTML and the template is written in markdown; "text": as it is.
+    `ending` of the report: a template in markdown makes a page of `.html`. `pictures`: as `markdown.render` takes them.
     """
     with template.open("rb"):  # said here, where the error has its file's name
         pass
+    told = template.name.removesuffix(".j2").lower()
+    kind: Kind = "page" if told.endswith(".md") and ending == ".html" else "html" if told.endswith(_HTML) else "text"
     words = [sys.executable, "-P", "-m", "wirecheck.views.own_template", str(template), kind]
+    asked = json.dumps({"result": result.model_dump(mode="json"), "pictures": pictures or {}})
     try:
         ran = subprocess.run(  # noqa: S603  # this very module
-            words, input=result.model_dump_json().encode(), capture_output=True, timeout=WALL_S, check=False
+            words, input=asked.encode(), capture_output=True, timeout=WALL_S, check=False
         )
     except subprocess.TimeoutExpired:
         raise TemplateRefused(f"it was not done after {WALL_S:g} s") from None
@@ -73,23 +82,25 @@ def _bound() -> None:
 
 
 def _child(template: Path, kind: str) -> int:
-    """Reads a result on stdin, writes the report to stdout."""
+    """Reads a result, and where its pictures lie, on stdin; writes the report to stdout."""
     from wirecheck.views import html, markdown, templates
-    from wirecheck.views.faces import MarkdownFace, PageFace
+    from wirecheck.views.faces import HtmlFace, MarkdownFace, PageFace
     from wirecheck.views.pictures_result import of_result
 
-    result = PairResult.model_validate_json(sys.stdin.buffer.read())
+    asked = json.loads(sys.stdin.buffer.read())
+    result = PairResult.model_validate(asked["result"])
     source = template.read_text(encoding="utf-8")
     page = PageFace(of_result(result)) if kind == "page" else None
-    given = markdown.variables(result, page or MarkdownFace())
+    face = page or (HtmlFace(of_result(result)) if kind == "html" else MarkdownFace(asked["pictures"]))
+    given = markdown.variables(result, face)
     _bound()
     try:
-        made = templates.render_own(template.name, source, given, most=MOST_CHARS)
-    except templates.Fault as fault:
+        made = templates.render_own(source, given, escaped=kind == "html", most=MOST_CHARS)
+        if page is not None:
+            made = html.whole(result, made, page.pieces)
+    except (templates.Fault, ValueError) as fault:  # a mark that a name holds, and the template did not escape
         sys.stderr.write(f"{fault}\n")
         return _REFUSED
-    if page is not None:
-        made = html.whole(result, made, page.pieces)
     sys.stdout.buffer.write(made.encode())
     return 0
 

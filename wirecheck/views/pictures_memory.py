@@ -60,21 +60,23 @@ class Limit:
 
 
 def limits(memory: MemoryEstimate) -> tuple[Limit, ...]:
-    """What a process can have of each GPU that was named, the least first; of several GPUs, of all together."""
+    """What a process can have of each GPU that was named, the least first.
+
+    Several GPUs have no line: the bars are of a step on one, and what each of several holds is another step's.
+    """
     found = []
     for fit in memory.fits:
         usable = _usable(fit, memory.process_bytes)
-        if usable is not None and usable > 0:
-            name = fit.gpu if fit.count == 1 else f"{fit.count} x {fit.gpu}"
-            found.append(Limit(visible(name), usable * fit.count))
+        if fit.count == 1 and usable is not None and usable > 0:
+            found.append(Limit(visible(fit.gpu), usable))
     return tuple(sorted(dict.fromkeys(found), key=lambda one: (one.bytes, one.name)))
 
 
 def _usable(fit: Fit, process: int | None) -> int | None:
-    """Of one GPU; a result from before it was kept says it for a single GPU only: the rest is per GPU and unknown."""
+    """Of one GPU; told from what is left over in a result from before it was kept."""
     if fit.usable_bytes is not None:
         return fit.usable_bytes
-    return fit.free_bytes + process if fit.count == 1 and process is not None else None
+    return fit.free_bytes + process if process is not None else None
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,12 @@ _NAMES = 112
 
 
 def ladder(result: PairResult) -> Picture | None:
-    """The rungs down, the subjects across: how much of each is settled; None where nothing was asked."""
+    """The rungs down, the subjects across: how much of each is settled; None where nothing was asked.
+
+    None of an unfinished check either, which does not know how much there is to settle.
+    """
+    if result.status != "finished":
+        return None
     subjects: list[Subject] = [subject for subject, _ in story.sides(result)]
     subjects += ["pair"] if any(run.subject == "pair" for run in result.runs) else []
     found = {subject: story.ladder_of(result, subject) for subject in subjects}

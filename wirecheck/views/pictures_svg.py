@@ -91,7 +91,7 @@ def _style(used: set[str]) -> str:
     for one in sorted({"f-paper", *used}):
         attribute, light = ("fill" if one[0] == "f" else "stroke"), TONES[one[2:]][0]
         rules.append(f".wp .{one}{{{attribute}:{light};{attribute}:var(--{one[2:]})}}")
-    rules.append(f"@media (prefers-color-scheme:dark){{.wp{{{_variables(names, 1)}}}}}")
+    rules.append(f"@media screen and (prefers-color-scheme:dark){{.wp{{{_variables(names, 1)}}}}}")
     rules.append(f"@media (min-width:{_SHOWN_WIDTH}px){{.wp text{{font-size:{_WIDE_TEXT}px}}}}")
     return "".join(rules)
 

@@ -67,7 +67,7 @@ def sentence(result: PairResult) -> str:
         case Outcome.UNPROVEN:
             return (
                 f"It is not proven that {whole} {what}: “{result.policy.required}” was required, and {proven}; "
-                f"{plural(len(verdict.because), 'question')} stand open."
+                f"{plural(len(verdict.because), 'question')} {'stands' if len(verdict.because) == 1 else 'stand'} open."
             )
         case Outcome.INCOMPATIBLE:
             return f"{whole} cannot be wired as asked: {plural(len(verdict.because), 'blocker')}."
@@ -236,6 +236,12 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "x"
 
 
+def num_open(result: PairResult) -> str:
+    """How many questions stand open; of an unfinished check not all are known."""
+    count = len(open_questions(result))
+    return str(count) if result.status == "finished" else f"{count} or more"
+
+
 def not_as_asked(result: PairResult) -> tuple[str, ...]:
     """What the user asked for that no probe ran in that form, one sentence each."""
     train, ran = result.train, {run.probe for run in result.runs if isinstance(run, Ran)}
@@ -275,13 +281,18 @@ def ladder_of(result: PairResult, subject: Subject) -> tuple[Rung, ...]:
 def ladders(result: PairResult) -> tuple[tuple[Level, str, tuple[str, ...]], ...]:
     """For each rung its meaning, and for each of `subjects` how much is settled: `● 14 of 14`, `○ 0 of 3`."""
     each = [ladder_of(result, subject) for subject in subjects(result)]
-    return tuple((row[0].level, row[0].meaning, tuple(map(_state, row))) for row in zip(*each, strict=True))
+    done = result.status == "finished"
+    return tuple(
+        (row[0].level, row[0].meaning, tuple(_state(rung, done=done) for rung in row))
+        for row in zip(*each, strict=True)
+    )
 
 
-def _state(rung: Rung) -> str:
+def _state(rung: Rung, *, done: bool) -> str:
+    """A full circle says that no question is open, which an unfinished check cannot know."""
     if not rung.total:
         return ABSENT
-    mark = "●" if rung.settled == rung.total else "◐" if rung.settled else "○"
+    mark = "●" if done and rung.settled == rung.total else "◐" if rung.settled else "○"
     return f"{mark} {rung.settled} of {rung.total}".replace(" ", "\u00a0")  # on one line in a narrow column
 
 

@@ -12,7 +12,7 @@ TELLERS: dict[str, tuple[Callable[..., Any], ...]] = {
     "story": (
         *(story.names, story.sides, story.subjects, story.subject_name, story.counts, story.sentence),
         *(story.figures, story.short_source, story.bar, story.ladder, story.ladder_of, story.ladders, story.phases),
-        *(story.open_questions, story.not_as_asked, story.outcome_word),
+        *(story.open_questions, story.num_open, story.not_as_asked, story.outcome_word),
     ),
     "evidence": (
         *(evidence.claims, evidence.to_act_on, evidence.fired, evidence.sound, evidence.figures),

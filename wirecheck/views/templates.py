@@ -79,13 +79,20 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         return super().is_safe_attribute(obj, attr, value)
 
 
-def render_own(name: str, source: str, given: Mapping[str, Any], *, most: int) -> str:
+def parse_own(source: str) -> None:
+    """Raise Fault where the template's syntax is wrong. Nothing of it is run."""
+    try:
+        _Sandbox(**_HOW).parse(source)
+    except jinja2.TemplateError as error:
+        raise Fault(_one_line(error, _line_of(error))) from None
+
+
+def render_own(source: str, given: Mapping[str, Any], *, escaped: bool, most: int) -> str:
     """What the template makes of what it is given. Raises Fault. Only the shipped templates can be named in it.
 
-    A name ending in `.html` or `.html.j2` has its values escaped for HTML.
+    `escaped`: every value is escaped for HTML, but for what `face` gives.
     """
     ours = jinja2.FileSystemLoader(folder())
-    escaped = name.removesuffix(".j2").endswith((".html", ".htm"))
     sandbox = _dressed(_Sandbox(loader=ours, autoescape=escaped, **_HOW))
     made, size = [], 0
     try:

@@ -35,6 +35,8 @@ def timeline(ledger: Ledger, phase: str, held: dict[str, int] | None = None) -> 
         block = ledger.blocks[number]
         changes_PE[row[block.part], n] = size if size else -block.size
     live_PE = np.cumsum(changes_PE, axis=1)[:, first:]
+    if not any(block.stage for block in ledger.blocks if block.phase == phase):
+        return None
     phases = _phases([ledger.blocks[event.block] for event in ledger.events[first : last + 1]], phase)
     totals_E = live_PE.sum(axis=0)
     moments, starts = _moments(totals_E, phases)
