@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.factories import pair_result
+from tests.factories import finding, pair_result, seen
 from wirecheck.schema import (
     Claim,
     Expectation,
@@ -274,3 +274,12 @@ def test_the_section_is_there_where_something_was_claimed_and_else_not():
 def test_what_has_to_be_mended_first_is_said_first(reason, first):
     run = open_run("embeds-weights", "a", Level.EXECUTED).model_copy(update={"reason": reason})
     assert costs.costs(pair_result(runs=(run,)))[0].needs.startswith(first)
+
+
+def test_trained_parameters_and_memory_lead_to_their_evidence():
+    count = Fact(key="encoder_parameters", subject="pair", value=1234, level=Level.INSPECTED, source="s")
+    told = finding("MEM03", "note", "pair", "One step peaks at 1 GB.", seen("trace of two steps", 10**9))
+    run = Ran(probe="memory", subject="pair", level=Level.SIMULATED, seconds=0.0, facts=(count,), findings=(told,))
+    text = markdown.render(pair_result(runs=(run,)))
+    assert "[1,234](#fact-pair-encoder-parameters)" in text
+    assert "](#ev-pair-mem03)" in text.split("## Memory")[1].split("## ")[0]

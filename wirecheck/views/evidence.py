@@ -9,7 +9,18 @@ from dataclasses import dataclass
 from wirecheck.schema import Fact, Finding, PairResult, ProbeRun, Severity, Subject
 from wirecheck.views.story import ORDER, probe_anchor, slug
 
-__all__ = ["Claim", "Figure", "claims", "fact_anchor", "figures", "fired", "probe_anchor", "sound", "to_act_on"]
+__all__ = [
+    "Claim",
+    "Figure",
+    "claims",
+    "fact_anchor",
+    "figures",
+    "fired",
+    "on_memory",
+    "probe_anchor",
+    "sound",
+    "to_act_on",
+]
 
 
 @dataclass(frozen=True)
@@ -57,6 +68,11 @@ def sound(result: PairResult, subject: Subject) -> tuple[Claim, ...]:
     return tuple(
         one for one in claims(result) if one.finding.subject == subject and one.finding.severity is Severity.OK
     )
+
+
+def on_memory(result: PairResult) -> tuple[Claim, ...]:
+    """The claims on the memory of a step, the gravest first."""
+    return tuple(one for one in claims(result) if one.finding.code.startswith("MEM"))
 
 
 def figures(result: PairResult) -> tuple[Figure, ...]:

@@ -15,7 +15,7 @@ TELLERS: dict[str, tuple[Callable[..., Any], ...]] = {
         *(story.open_questions, story.num_open, story.not_as_asked, story.outcome_word),
     ),
     "evidence": (
-        *(evidence.claims, evidence.to_act_on, evidence.fired, evidence.sound, evidence.figures),
+        *(evidence.claims, evidence.to_act_on, evidence.fired, evidence.sound, evidence.figures, evidence.on_memory),
         *(evidence.fact_anchor, evidence.probe_anchor),
     ),
     "claims": (claims.compared, claims.sentence),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from wirecheck.schema import PairResult, Scalar
+from wirecheck.schema import Fact, PairResult, Scalar
 from wirecheck.views.words import human
 
 NOT_ESTABLISHED = "not established"
@@ -18,6 +18,8 @@ class Part(NamedTuple):
     given: str
     made: str
     parameters: str
+    fact: Fact | None
+    """What the parameters were counted as; None where nothing counted them."""
 
 
 def sentence(result: PairResult) -> str:
@@ -42,21 +44,21 @@ def parts(result: PairResult) -> Iterator[Part]:
     """The parts whose parameters some probe counted; of an own wire, the whole as it was made."""
     wire = result.wire
     if wire.is_own:
-        yield Part("own wire", "text", "a loss", _count(result, "wire_parameters"))
+        yield Part("own wire", "text", "a loss", *_count(result, "wire_parameters"))
         return
     latent = f"{wire.prefix_length} x {wire.latent_width}"
     if wire.name != "resampler":
         given = "text bytes" if wire.name == "bytes" else "token features of a sentence encoder"
-        yield Part("encoder", given, latent, _count(result, "encoder_parameters"))
+        yield Part("encoder", given, latent, *_count(result, "encoder_parameters"))
     for side in ("a", "b") if result.b else ("a",):
         hidden = result.fact("a" if side == "a" else "b", "hidden_size")
         made = f"{wire.prefix_length} x {hidden.value if hidden else '?'}"
         count = _count(result, f"adapter_{side}_parameters")
         given = latent if wire.name != "resampler" else "the other model's hidden states"
-        yield Part(f"adapter {side.upper()}", given, made, count)
+        yield Part(f"adapter {side.upper()}", given, made, *count)
 
 
-def _count(result: PairResult, key: str) -> str:
+def _count(result: PairResult, key: str) -> tuple[str, Fact | None]:
     fact = result.fact("pair", key)
     value: Scalar = fact.value if fact else None
-    return NOT_ESTABLISHED if value is None else str(human(value))
+    return (NOT_ESTABLISHED, None) if value is None else (str(human(value)), fact)
