@@ -268,7 +268,7 @@ def test_the_section_is_there_where_something_was_claimed_and_else_not():
     ("reason", "first"),
     [
         ("moot after CFG01 config-missing (a)", "what blocks is mended first"),
-        ("beyond --depth inspected", "the weights"),
+        ("beyond --depth inspected", "the real weights"),
     ],
 )
 def test_what_has_to_be_mended_first_is_said_first(reason, first):
@@ -283,3 +283,20 @@ def test_trained_parameters_and_memory_lead_to_their_evidence():
     text = markdown.render(pair_result(runs=(run,)))
     assert "[1,234](#fact-pair-encoder-parameters)" in text
     assert "](#ev-pair-mem03)" in text.split("## Memory")[1].split("## ")[0]
+
+
+def test_the_pair_asks_for_no_weights_that_its_models_have():
+    runs = (open_run("embeds-weights", "a", Level.EXECUTED), open_run("wire-weights", "pair", Level.EXECUTED))
+    (cost,) = costs.costs(pair_result(runs=runs))
+    assert "org/alpha" in cost.needs
+    assert "org/beta" not in cost.needs
+    (cost,) = costs.costs(pair_result(runs=runs[1:]))
+    assert "org/alpha" in cost.needs
+    assert "org/beta" in cost.needs
+
+
+def test_a_twin_is_no_price_where_something_else_is_lacking():
+    run = open_run("memory", "pair", Level.SIMULATED).model_copy(
+        update={"reason": "needs class-fit (a), which skipped"}
+    )
+    assert costs.costs(pair_result(runs=(run,)))[0].needs == "what each of them names"

@@ -69,7 +69,7 @@ def _show_open(result: PairResult, console: Console) -> None:
     for cost in costs.costs(result):
         told = f", {plural(cost.questions, 'question')}: {visible(cost.needs)}"
         console.print(Padding(Text.assemble((str(cost.level), "bold"), told), (0, 0, 0, 2)))
-        if cost.command not in ("", result.command):
+        if cost.command:
             console.print(Text(f"    {visible(cost.command)}"), soft_wrap=True)
 
 

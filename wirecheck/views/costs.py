@@ -73,7 +73,9 @@ def _cost(result: PairResult, level: Level, gaps: Sequence[Open]) -> Cost:
         first.append("what blocks is mended first")
     if any(gap.why.startswith("crashed") for gap in gaps):
         first.append("what crashed runs again (its story is in the JSON)")
-    needs = "; ".join((*first, _needs(result, level, {gap.subject for gap in gaps})))
+    shallow = level.rank > Level.SIMULATED.rank or any("beyond --depth" in gap.why for gap in gaps)
+    needs = _needs(result, level, {gap.subject for gap in gaps}) if shallow else "what each of them names"
+    needs = "; ".join((*first, needs))
     return Cost(level, len(gaps), needs, command)
 
 
@@ -85,12 +87,15 @@ def _needs(result: PairResult, level: Level, subjects: set[Subject]) -> str:
             size = "" if room is None else f"; the step that was asked for is taken to hold {human_bytes(room)}"
             return f"a CUDA GPU that holds the models, and their weights on that machine's disk{size}"
         case Level.EXECUTED:
-            models = [model for side, model in sides(result) if side in subjects or "pair" in subjects]
-            each = " and ".join(f"the weights of {model.name} on this disk{_size(result, model)}" for model in models)
+            own = subjects - {"pair"}  # what is open of the pair alone follows from both
+            models = [model for side, model in sides(result) if side in own or not own]
+            each = " and ".join(
+                f"the real weights of {model.name} on this disk{_size(result, model)}" for model in models
+            )
             return f"{each}, and memory for them and for the work on them"
         case Level.SIMULATED:
             return "no weights and no GPU: the class of each model runs as a tiny twin"
-    return "what stands under “why it is open”"
+    return "what each of them names"
 
 
 def _size(result: PairResult, model: CheckedModel) -> str:
