@@ -12,7 +12,9 @@ from wirecheck.cli_output import read_result
 from wirecheck.errors import UsageError
 from wirecheck.expectations import KNOWN_KEYS
 from wirecheck.schema import Claim, PairResult, Subject
+from wirecheck.views import story
 from wirecheck.views.claims import MEMORY, VERDICT
+from wirecheck.views.evidence import figures
 
 SUBJECTS: tuple[Subject, ...] = ("a", "b", "pair")
 _FORM = 'tables [a], [b], [pair] of figures, such as vocab_size = 128256, and a line source = "who said so"'
@@ -31,16 +33,12 @@ def _of_result(path: Path, old: PairResult, new: PairResult) -> tuple[Claim, ...
     """
     sides = _matched(path, old, new)
     is_whole = (old.b is None) == (new.b is None) and all(here == there for there, here in sides.items())
-    is_whole = is_whole and len(sides) == len(_sides(new))
+    is_whole = is_whole and len(sides) == len(story.sides(new))
     if is_whole and new.b is not None and old.wire == new.wire:
         sides["pair"] = "pair"
     source = f"{path.name}, a result of wirecheck"
-    made = []
-    for run in old.runs:
-        for fact in run.facts:
-            side = sides.get(fact.subject)
-            if side is not None and old.fact(fact.subject, fact.key) is fact:
-                made.append(Claim(subject=side, key=fact.key, value=fact.value, source=source))
+    facts = [figure.fact for figure in figures(old) if figure.fact.subject in sides]
+    made = [Claim(subject=sides[fact.subject], key=fact.key, value=fact.value, source=source) for fact in facts]
     whole = _whole(new)
     as_much = (old.policy.required, old.policy.strict) == (new.policy.required, new.policy.strict)
     if is_whole and as_much and old.status == "finished":
@@ -52,28 +50,24 @@ def _of_result(path: Path, old: PairResult, new: PairResult) -> tuple[Claim, ...
 
 def _matched(path: Path, old: PairResult, new: PairResult) -> dict[Subject, Subject]:
     """Side there -> side here, by the models' names; two of one name are told apart by their order. UsageError."""
-    names = [model.name for _, model in _sides(new)]
-    there = [model.name for _, model in _sides(old)]
+    names = [model.name for _, model in story.sides(new)]
+    there = [model.name for _, model in story.sides(old)]
     if there == names:
-        return {side: side for side, _ in _sides(old)}
+        return {side: side for side, _ in story.sides(old)}
     doubled = next((name for name in names if names.count(name) > 1 or there.count(name) > 1), None)
     if doubled is not None and doubled in there:
         raise UsageError(
             f"--claim {path}: {doubled} is the name of two models, and which is meant cannot be told",
             next_step="name a result of this very pair",
         )
-    here = {model.name: side for side, model in _sides(new)}
-    sides: dict[Subject, Subject] = {side: here[model.name] for side, model in _sides(old) if model.name in here}
+    here = {model.name: side for side, model in story.sides(new)}
+    sides: dict[Subject, Subject] = {side: here[model.name] for side, model in story.sides(old) if model.name in here}
     if not sides:
         raise UsageError(
             f"--claim {path}: it is about {' and '.join(there)}, not checked here",
             next_step=f"name a report of {' or '.join(names)}",
         )
     return sides
-
-
-def _sides(result: PairResult) -> list[tuple[Subject, Any]]:
-    return [("a", result.a)] if result.b is None else [("a", result.a), ("b", result.b)]
 
 
 def _whole(result: PairResult) -> Subject:

@@ -20,7 +20,7 @@ from wirecheck.difference_records import (
     Told,
     Unit,
 )
-from wirecheck.expectations import same
+from wirecheck.record import same
 from wirecheck.schema import Finding, MemoryEstimate, PairResult, ProbeRun, Scalar, Subject
 
 T = TypeVar("T")

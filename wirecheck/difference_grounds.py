@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from wirecheck.difference_records import Cause
-from wirecheck.expectations import same
+from wirecheck.record import same
 from wirecheck.schema import CheckedModel, Crashed, PairResult, ProbeRun, Ran, Record, Scalar, Subject
 from wirecheck.snapshot import short
 

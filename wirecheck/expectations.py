@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from wirecheck.geometry import shown
-from wirecheck.schema import Evidence, Expectation, Fact, Level, Scalar, strongest
+from wirecheck.schema import Evidence, Expectation, Fact, Level, same, strongest
 
 KNOWN_KEYS: frozenset[str] = frozenset(
     (
@@ -61,10 +61,3 @@ def _compare(expectation: Expectation, facts: tuple[Fact, ...]) -> Comparison:
     found = shown(fact.value)
     claim = f"{fact.key} is {found}, as expected." if holds else f"{fact.key} is {found}, not {expected} as expected."
     return Comparison(holds=holds, claim=claim, evidence=fact.evidence(expectation.value))
-
-
-def same(found: Scalar, expected: Scalar) -> bool:
-    """Equality of value and kind: true is not 1, "4096" is not 4096; 1 is 1.0."""
-    if isinstance(found, bool) or isinstance(expected, bool):
-        return found is expected
-    return found == expected

@@ -6,7 +6,6 @@ hangs costs its rows, which then say so. Prints nothing; torch is loaded by what
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,8 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from wirecheck.errors import CannotRun, CouldNotCheck, Interrupted
 from wirecheck.fit_by_formula import rows_by_formula
-from wirecheck.fit_curves import Group, with_curves
-from wirecheck.fork_pool import Answered, Died, in_forks
+from wirecheck.fit_curves import Group, rows_in_forks, with_curves
 from wirecheck.frontier_records import Frontier, FrontierGpu, FrontierRow, Placement, Way, WayName
 from wirecheck.probe import ModelBench, PairBench
 from wirecheck.probes import MODEL_PROBES
@@ -292,25 +290,16 @@ def _ready(bench: ModelBench) -> None:
 
 def _shared_out(step: Step, todo: Sequence[Piece], jobs: int) -> Iterator[list[FrontierRow]]:
     """The rows of each piece, in the order they come."""
-    if not hasattr(os, "fork"):
-        yield from (list(work(step, piece)) for piece in todo)
-        return
-    _warm(step)
+    if hasattr(os, "fork"):
+        _warm(step)
+    yield from rows_in_forks(todo, lambda piece: work(step, piece), _unanswered, jobs=jobs, limit_s=LIMIT_S)
 
-    def answer(name: str) -> str:
-        return json.dumps([row.model_dump(mode="json") for row in work(step, todo[int(name)])])
 
-    names = [str(n) for n in range(len(todo))]
-    for ended in in_forks(names, answer, jobs=jobs, limit_s=LIMIT_S):
-        match ended:
-            case Answered(text=text):
-                yield [FrontierRow.model_validate(row) for row in json.loads(text)]
-            case Died(name=name, why=why):
-                piece = todo[int(name)]
-                yield [
-                    FrontierRow(gpu=gpu.name, count=count, way=piece.way, placement=piece.placement, why=why)
-                    for gpu, count in piece.gpus
-                ]
+def _unanswered(piece: Piece, why: str) -> list[FrontierRow]:
+    return [
+        FrontierRow(gpu=gpu.name, count=count, way=piece.way, placement=piece.placement, why=why)
+        for gpu, count in piece.gpus
+    ]
 
 
 def _with_a_curve(todo: Sequence[Piece]) -> list[Piece]:

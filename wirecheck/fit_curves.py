@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from wirecheck.fork_pool import Answered, Died, in_forks
 from wirecheck.frontier_records import CurvePoint, FrontierRow
 from wirecheck.vram.gpus import find
 from wirecheck.vram.plan import Step
+
+W = TypeVar("W")
 
 
 @dataclass(frozen=True)
@@ -25,21 +28,36 @@ class Group:
     rows: tuple[FrontierRow, ...]
 
 
-def with_curves(groups: Sequence[Group], jobs: int, limit_s: float) -> Iterator[list[FrontierRow]]:
-    """The rows of each group with their curves, in the order they come. A row without an answer gets none."""
+def rows_in_forks(
+    todo: Sequence[W],
+    made: Callable[[W], Iterable[FrontierRow]],
+    lost: Callable[[W, str], list[FrontierRow]],
+    *,
+    jobs: int,
+    limit_s: float,
+) -> Iterator[list[FrontierRow]]:
+    """The rows of each piece of work, in the order they come; `lost`: those of a piece whose child died, and why.
+
+    Without fork the work is done here.
+    """
     if not hasattr(os, "fork"):
-        yield from map(drawn, groups)
+        yield from (list(made(piece)) for piece in todo)
         return
 
     def answer(name: str) -> str:
-        return json.dumps([row.model_dump(mode="json") for row in drawn(groups[int(name)])])
+        return json.dumps([row.model_dump(mode="json") for row in made(todo[int(name)])])
 
-    for ended in in_forks([str(n) for n in range(len(groups))], answer, jobs=jobs, limit_s=limit_s):
+    for ended in in_forks([str(n) for n in range(len(todo))], answer, jobs=jobs, limit_s=limit_s):
         match ended:
             case Answered(text=text):
                 yield [FrontierRow.model_validate(row) for row in json.loads(text)]
             case Died(name=name, why=why):
-                yield _lost(groups[int(name)], why)
+                yield lost(todo[int(name)], why)
+
+
+def with_curves(groups: Sequence[Group], jobs: int, limit_s: float) -> Iterator[list[FrontierRow]]:
+    """The rows of each group with their curves, in the order they come. A row without an answer gets none."""
+    yield from rows_in_forks(groups, drawn, _lost, jobs=jobs, limit_s=limit_s)
 
 
 def drawn(group: Group) -> list[FrontierRow]:

@@ -52,6 +52,13 @@ Subject = Literal["a", "b", "pair"]
 Scalar = bool | int | FiniteFloat | str | None
 
 
+def same(found: Scalar, expected: Scalar) -> bool:
+    """Equality of value and kind: true is not 1, "4096" is not 4096; 1 is 1.0."""
+    if isinstance(found, bool) or isinstance(expected, bool):
+        return found is expected
+    return found == expected
+
+
 class Record(BaseModel):
     """The base of every record: frozen, and an unknown field is an error."""
 

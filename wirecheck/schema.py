@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt, computed_field, model_validator
 
-from wirecheck.record import LADDER, Level, Outcome, Record, Scalar, Severity, Subject
+from wirecheck.record import LADDER, Level, Outcome, Record, Scalar, Severity, Subject, same
 from wirecheck.specs import Acceptance, Expectation, GpuRequest, LockedSide, Pin, Policy, TrainSpec, WireSpec
 from wirecheck.timeline_records import MemoryTimeline, TimelinePart, TimelinePhase
 
@@ -50,6 +50,7 @@ __all__ = [
     "TrainSpec",
     "Verdict",
     "WireSpec",
+    "same",
     "strongest",
 ]
 

@@ -48,6 +48,12 @@ class MemoryTimeline(Record):
         """For each phase the number of the moment after its last."""
         return (*(phase.first for phase in self.phases[1:]), len(self.parts[0].bytes))
 
+    def fullest(self) -> tuple[int, ...]:
+        """For each phase the number of its fullest moment: the first one, where there are several."""
+        totals = self.totals
+        spans = (range(phase.first, end) for phase, end in zip(self.phases, self.ends(), strict=True))
+        return tuple(max(span, key=totals.__getitem__) for span in spans)
+
     @model_validator(mode="after")
     def _whole(self) -> MemoryTimeline:
         count = len(self.parts[0].bytes)

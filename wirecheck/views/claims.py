@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from wirecheck.schema import Claim, Fact, Level, PairResult, Scalar
+from wirecheck.schema import Claim, Fact, Level, PairResult, Scalar, same
 from wirecheck.views.evidence import fact_anchor
 
 CLOSE = 1e-3
@@ -77,10 +77,8 @@ def _memory(result: PairResult, claim: Claim) -> Compared:
 
 
 def _same(fact: Fact, said: Scalar, *, exact: bool) -> bool:
-    """Equality of value and kind, as `expectations.same` has it; unless `exact`, floats to the digits printed."""
+    """As an expectation has it; unless `exact`, floats to the digits printed."""
     found = fact.value
-    if isinstance(found, bool) or isinstance(said, bool):
-        return found is said
-    if not exact and isinstance(found, float) and isinstance(said, int | float):
+    if not exact and isinstance(found, float) and isinstance(said, int | float) and not isinstance(said, bool):
         return math.isclose(found, said, rel_tol=CLOSE)
-    return found == said
+    return same(found, said)

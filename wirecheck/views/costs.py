@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from wirecheck.schema import LADDER, CheckedModel, Level, PairResult, Subject
+from wirecheck.schema import LADDER, Level, PairResult, Subject
 from wirecheck.views.story import Open, open_questions, sides
 from wirecheck.views.words import human_bytes, plural
 
@@ -73,13 +73,10 @@ def _cost(result: PairResult, level: Level, gaps: Sequence[Open]) -> Cost:
         first.append("what blocks is mended first")
     if any(gap.why.startswith("crashed") for gap in gaps):
         first.append("what crashed runs again (its story is in the JSON)")
-    shallow = level.rank > Level.SIMULATED.rank or any("beyond --depth" in gap.why for gap in gaps)
-    needs = _needs(result, level, {gap.subject for gap in gaps}) if shallow else "what each of them names"
-    needs = "; ".join((*first, needs))
-    return Cost(level, len(gaps), needs, command)
+    return Cost(level, len(gaps), "; ".join((*first, _needs(result, level, gaps))), command)
 
 
-def _needs(result: PairResult, level: Level, subjects: set[Subject]) -> str:
+def _needs(result: PairResult, level: Level, gaps: Sequence[Open]) -> str:
     match level:
         case Level.MEASURED:
             memory = result.memory
@@ -87,19 +84,19 @@ def _needs(result: PairResult, level: Level, subjects: set[Subject]) -> str:
             size = "" if room is None else f"; the step that was asked for is taken to hold {human_bytes(room)}"
             return f"a CUDA GPU that holds the models, and their weights on that machine's disk{size}"
         case Level.EXECUTED:
-            own = subjects - {"pair"}  # what is open of the pair alone follows from both
-            models = [model for side, model in sides(result) if side in own or not own]
+            own = {gap.subject for gap in gaps} - {"pair"}  # what is open of the pair alone follows from both
             each = " and ".join(
-                f"the real weights of {model.name} on this disk{_size(result, model)}" for model in models
+                f"the real weights of {model.name} on this disk{_size(result, side)}"
+                for side, model in sides(result)
+                if side in own or not own
             )
             return f"{each}, and memory for them and for the work on them"
-        case Level.SIMULATED:
+        case Level.SIMULATED if any("beyond --depth" in gap.why for gap in gaps):
             return "no weights and no GPU: the class of each model runs as a tiny twin"
     return "what each of them names"
 
 
-def _size(result: PairResult, model: CheckedModel) -> str:
-    side: Subject = next(side for side, one in sides(result) if one is model)
+def _size(result: PairResult, side: Subject) -> str:
     size = result.fact(side, "tensor_bytes")
     return "" if size is None or not isinstance(size.value, int) else f" ({human_bytes(size.value)})"
 

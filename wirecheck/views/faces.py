@@ -94,28 +94,25 @@ class PageFace:
     """The page: marks in the report, and the pieces of HTML that `html.page` puts in their places."""
 
     def __init__(self, pictures: Iterable[Picture] = ()) -> None:
-        self._pictures = {picture.name: picture for picture in pictures}
+        self._html = HtmlFace(pictures)
         self.pieces: dict[str, str] = {}
 
     def anchor(self, name: str) -> str:
         """An element with that id."""
-        return self._piece(f"at-{name}", f'<a id="{name}"></a>')
+        return self._piece(f"at-{name}", self._html.anchor(name))
 
     def fold(self, summary: str) -> str:
         """`<details>`, closed."""
-        return self._piece(f"fold-{len(self.pieces)}", f"<details><summary>{html.escape(summary)}</summary>")
+        return self._piece(f"fold-{len(self.pieces)}", self._html.fold(summary))
 
     def unfold(self) -> str:
         """The end of `<details>`."""
-        return self._piece("unfold", "</details>")
+        return self._piece("unfold", self._html.unfold())
 
     def picture(self, name: str) -> str:
         """The drawing itself."""
-        if name not in self._pictures:
-            return ""
-        from wirecheck.views.pictures import inline
-
-        return self._piece(f"picture-{name}", inline(self._pictures[name]))
+        drawn = self._html.picture(name)
+        return self._piece(f"picture-{name}", drawn) if drawn else ""
 
     def _piece(self, key: str, made: str) -> str:
         self.pieces[key] = made

@@ -115,9 +115,7 @@ def of_phases(memory: MemoryEstimate) -> Held | None:
     if line is None:
         found = Held(("the peak",), by_name((part.name, (part.bytes,)) for part in memory.parts))
     else:
-        totals = line.totals
-        spans = [range(p.first, end) for p, end in zip(line.phases, line.ends(), strict=True)]
-        fullest = [max(span, key=lambda moment: (totals[moment], -moment)) for span in spans]
+        totals, fullest = line.totals, line.fullest()
         ranked = sorted(range(len(fullest)), key=lambda number: (-totals[fullest[number]], number))
         shown = sorted(ranked[:_MOST_PHASES])
         names = tuple(line.phases[number].name for number in shown)

@@ -312,8 +312,7 @@ def phases(result: PairResult) -> tuple[Phase, ...]:
     if line is None:
         return ()
     totals, made = line.totals, []
-    for phase, end in zip(line.phases, line.ends(), strict=True):
-        at = max(range(phase.first, end), key=totals.__getitem__)
+    for phase, at in zip(line.phases, line.fullest(), strict=True):
         parts = sorted(((part.bytes[at], part.name) for part in line.parts), reverse=True)[:LARGEST]
         said = ", ".join(f"{name} {size / 10**9:.2f} GB" for size, name in parts)
         made.append(Phase(phase.name, totals[at], said))

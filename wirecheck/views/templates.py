@@ -101,8 +101,6 @@ def render_own(source: str, given: Mapping[str, Any], *, escaped: bool, most: in
             size += len(piece)
             if size > most:
                 raise Fault(f"it writes more than {most:,} characters")
-    except jinja2.TemplateError as error:
-        raise Fault(_one_line(error, _line_of(error))) from None
     except Fault:
         raise
     except Exception as error:  # noqa: BLE001  # an expression of the template can raise anything

@@ -11,14 +11,23 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from wirecheck.errors import CannotRun
 from wirecheck.vram.curve import THIN, WARM, Curve, Traces
 from wirecheck.vram.plan import Step
 from wirecheck.vram.search import MOST_ROWS
 from wirecheck.vram.step import Built, trace_step
-from wirecheck.vram.surface import Axis, Floats, NotShown, Surface, batch_axis, forward, grown, newton, of_events
+from wirecheck.vram.surface import (
+    Axis,
+    Floats,
+    NotShown,
+    Surface,
+    batch_axis,
+    evaluated,
+    forward,
+    grown,
+    newton,
+    of_events,
+)
 
 if TYPE_CHECKING:
     from wirecheck.vram.attention import Target
@@ -45,12 +54,9 @@ class Plane:
         return steps >= 0 and not off
 
     def at(self, context: int) -> Surface:
-        """Along rows, at that context of the lattice. Newton's forward formula."""
-        k, term, total = (context - self.lengths.first) / self.lengths.step, 1.0, np.zeros_like(self.differences[:, 0])
-        for order in range(self.differences.shape[1]):
-            total = total + term * self.differences[:, order]
-            term *= (k - order) / (order + 1)
-        return Surface(self.rows, total, self.signs, self.blocks)
+        """Along rows, at that context of the lattice."""
+        along = evaluated(self.differences.swapaxes(0, 1), self.lengths, context)
+        return Surface(self.rows, along, self.signs, self.blocks)
 
 
 def corners(rows: Axis, lengths: Axis) -> tuple[list[Corner], list[Corner]]:

@@ -81,12 +81,8 @@ class Surface:
     """(events,): which block."""
 
     def sizes(self, value: int) -> Floats:
-        """(events,) Bytes of each event's block, rounded, at that point of the axis. Newton's forward formula."""
-        k, term, total = (value - self.axis.first) / self.axis.step, 1.0, np.zeros(len(self.blocks))
-        for order, difference in enumerate(self.differences):
-            total = total + term * difference
-            term *= (k - order) / (order + 1)
-        return np.ceil(total / UNIT) * UNIT
+        """(events,) Bytes of each event's block, rounded, at that point of the axis."""
+        return np.ceil(evaluated(self.differences, self.axis, value) / UNIT) * UNIT
 
     def peak_bytes(self, value: int) -> int:
         """The most bytes alive at a time."""
@@ -186,6 +182,16 @@ def forward(values: list[int]) -> Differences:
         made.append(values[0])
         values = [after - before for before, after in pairwise(values)]
     return tuple(made)
+
+
+def evaluated(differences: Floats, axis: Axis, value: int) -> Floats:
+    """The polynomials of those differences, (orders, ...), at that point of the axis. Newton's forward formula."""
+    total: Floats = np.zeros_like(differences[0])
+    k, term = (value - axis.first) / axis.step, 1.0
+    for order, difference in enumerate(differences):
+        total = total + term * difference
+        term *= (k - order) / (order + 1)
+    return total
 
 
 def newton(differences: Sequence[int], k: int) -> int:
