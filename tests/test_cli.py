@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jsonschema
@@ -21,6 +22,7 @@ from wirecheck.cli_output import to_json
 from wirecheck.cli_request import OPTIONS
 from wirecheck.probe import Probe
 from wirecheck.schema import Level, PairResult
+from wirecheck.views.console import LiveProgress
 
 
 def inspected(run, folder: Path, *words: object) -> tuple[int, PairResult]:
@@ -292,13 +294,18 @@ def test_a_full_disk_leaves_what_stood_there(run, llama, tmp_path, monkeypatch):
 
 
 def test_ctrl_c_keeps_what_was_established(run, llama, tmp_path, monkeypatch):
-    def interrupt(_: object):
-        raise KeyboardInterrupt
+    def forever(_: object):
+        time.sleep(600)
         yield
 
+    def interrupt(_: object, probe: str, __: object) -> None:
+        if probe == "stop":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(LiveProgress, "started", interrupt)
     first = next(probe for probe in runner.MODEL_PROBES if probe.name == "config")
     stop = Probe(
-        name="stop", question="?", scope="model", level=Level.INSPECTED, codes=(), needs="files", run=interrupt
+        name="stop", question="?", scope="model", level=Level.INSPECTED, codes=(), needs="files", run=forever
     )
     monkeypatch.setattr(runner, "MODEL_PROBES", (first, stop))
     code, _, err = run("model", llama, "--json", tmp_path / "r.json")
@@ -325,7 +332,7 @@ def test_a_bug_of_ours_is_one_line_and_a_log(run, llama, monkeypatch):
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("x")
 
-    monkeypatch.setattr(runner.Check, "run", broken)
+    monkeypatch.setattr(runner.Check, "steps", broken)
     code, _, err = run("model", llama)
     assert code == 5
     line = next(line for line in err.splitlines() if line.startswith("error: "))

@@ -29,7 +29,7 @@ FAMILIES = {
     "PAR": (PAR, 5),
     "MEM": (MEM, 4),
     "HUB": (HUB, 5),
-    "ENV": (ENV, 1),
+    "ENV": (ENV, 2),
 }
 ROW = re.compile(r"^\| ([A-Z]{3}\d\d) \| ([a-z0-9-]+) \| ([^|]+) \| ([^|]+) \|", re.MULTILINE)
 
@@ -40,8 +40,8 @@ def published() -> dict[str, tuple[str, str, str]]:
     return {code: (name, severity.strip(), level.strip()) for code, name, severity, level in ROW.findall(text)}
 
 
-ADDED = {"EMB11", "EMB12", *(f"WIR{number}" for number in range(13, 20))}
-"""Codes of ours beyond CHECKS.md (docs/decisions/0005)."""
+ADDED = {"EMB11", "EMB12", "ENV02", *(f"WIR{number}" for number in range(13, 20))}
+"""Codes of ours beyond CHECKS.md (docs/decisions/0005 and 0012)."""
 
 
 @needs_assets

@@ -62,7 +62,7 @@ def test_green_and_then_unchanged(place, monkeypatch):
     path = written(place, expect="expect = { vocab_size = VOCAB }".replace("VOCAB", str(vocabulary(place))))
     code, first = ran(path)
     assert (code, first.outcome, [row.kept for row in first.rows]) == (0, "compatible", [False])
-    monkeypatch.setattr(runner, "_run", None)  # nothing is to be run
+    monkeypatch.setattr(runner, "ran", None)  # nothing is to be run
     code, second = ran(path)
     assert (code, second.outcome, [row.kept for row in second.rows]) == (0, "compatible", [True])
     assert second.rows[0].result.verdict == first.rows[0].result.verdict
@@ -173,7 +173,7 @@ def test_ctrl_c_keeps_what_stands(place, monkeypatch):
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runner, "_run", stop)
+    monkeypatch.setattr(runner.Check, "ended", stop)
     with pytest.raises(Interrupted):
         ran(path)
     found = cli_gate.read_gate_result(place / "gate.json")

@@ -247,9 +247,9 @@ def test_ctrl_c_ends_the_process_and_passes_on(tmp_path):
 def test_ctrl_c_in_the_middle_of_the_fork_is_not_lost(monkeypatch):
     started = []
 
-    def fork(work: Any) -> Any:
+    def fork(work: Any, **options: Any) -> Any:
         signal.raise_signal(signal.SIGINT)
-        started.append(real(work))
+        started.append(real(work, **options))
         return started[0]
 
     real = isolation._fork

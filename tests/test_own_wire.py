@@ -324,7 +324,15 @@ def test_where_an_accelerator_is_visible_the_models_are_made_again_in_a_fresh_in
     run, llama, qwen, monkeypatch
 ):
     monkeypatch.setattr(isolation, "_sees_accelerator", lambda: True)
-    monkeypatch.setattr(isolation, "_fork", None)
+    real = isolation._fork
+
+    def fork_once(work, **options):
+        """The check's own process is a fork; none is to be made in that."""
+        with monkeypatch.context() as patched:
+            patched.setattr(isolation, "_fork", None)
+            return real(work, **options)
+
+    monkeypatch.setattr(isolation, "_fork", fork_once)
     words = ("--wire", "examples.own_wire:factory", "--json", "-", *SHALLOW)
     code, out, _ = run("pair", llama, qwen, *words)
     assert (code, json.loads(out)["verdict"]["outcome"]) == (0, "compatible"), out

@@ -111,7 +111,7 @@ def confine(fence: Fence) -> None:
 
 
 def bound_cpu(seconds: float | None) -> None:
-    """From now on the process may take that much processor time; then the kernel ends it with SIGXCPU. None: no bound."""
+    """From now on it may take that much processor time, then the kernel ends it with SIGXCPU; None: no bound."""
     most = resource.RLIM_INFINITY if seconds is None else int(time.process_time() + seconds) + 1
     _limit(resource.RLIMIT_CPU, most)
 

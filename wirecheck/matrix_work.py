@@ -71,7 +71,7 @@ class Work(Protocol):
 
     @property
     def runs_code_of_the_user(self) -> bool:
-        """Whether it runs a wire of the user's own or the repositories' code, which the fence around files would stop."""
+        """Whether it runs the user's own wire, or the repositories' code: no fence is put around files."""
 
     def prepare(self) -> None:
         """Called once in the process whose children do the work: imports what they need."""

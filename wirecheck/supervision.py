@@ -74,7 +74,7 @@ def _one_child(check: Check, *, alone: str | None) -> None:
         check.ended(Skipped(reason=missing.reason, **check.so_far(_since(since))))
     except ChildFailed as died:
         if check.under_way is None:
-            raise
+            raise RuntimeError(f"the process for the probes failed\n{died.error.traceback}") from died
         _died(check, died.error, _since(since))
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -176,19 +176,30 @@ def _died(check: Check, error: ProbeError, seconds: float) -> None:
     probe = check.probe(begun.probe)
     files_only = probe.level.rank <= Level.INSPECTED.rank
     kept = check.so_far(seconds)
-    name = error.message.rpartition(" ")[2]
-    how = None
-    if error.type == "ProcessKilled" and name == "SIGXCPU":
-        how = f"took more than {FILES_CPU_S} s of processor time"
-    elif error.type == "ProcessKilled" and name in OWN_DEATHS:
-        how = f"ended the process by {name}"
-    elif error.type == "TimeoutError" and files_only:
+    if error.type == "TimeoutError" and files_only:
         words = f"still running after {begun.limit_s:g} s, with less than {FILES_CPU_S} s of processor time used"
         check.ended(Skipped(reason=f"{words}: this machine is too busy to tell", **kept))
         return
+    how = _own_doing(error)
     if how is not None:
         kept["findings"] += (_finding(probe.level, begun, how),)
     check.ended(Crashed(error=error, **kept))
+
+
+def _own_doing(error: ProbeError) -> str | None:
+    """How the probe ended its process; None where that came from outside, or took too long on this machine."""
+    match error.type:
+        case "TimeoutError":
+            return None
+        case "ProcessExited":
+            return "ended the process without an error"
+        case "ProcessKilled":
+            name = error.message.rpartition(" ")[2]
+            if name == "SIGXCPU":
+                return f"took more than {FILES_CPU_S} s of processor time"
+            return f"ended the process by {name}" if name in OWN_DEATHS else None
+        case kind:  # of those that `except Exception` does not catch
+            return f"ended the process by {kind}: {' '.join(error.message.split())[:200]}"
 
 
 def _finding(level: Level, of: Begun | ProbeRun, how: str) -> Finding:
