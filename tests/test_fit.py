@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from dataclasses import replace
 
 import pytest
@@ -178,9 +179,13 @@ def test_a_model_that_is_not_there_is_could_not_check(run, qwen, tmp_path):
 def test_ctrl_c_keeps_the_rows_so_far(run, llama, qwen, tmp_path, monkeypatch):
     def stopped(step, todo, jobs):
         yield [FrontierRow(gpu="T4", way="checkpointing", placement="one-gpu", why="x")]
+        time.sleep(600)
+
+    def interrupt(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(fit, "_shared_out", stopped)
+    monkeypatch.setattr(cli_fit.Watch, "rows", interrupt)
     code, _, err = run("fit", llama, qwen, *QUICK, "--gpu", "T4", "--json", tmp_path / "f.json")
     kept = cli_fit.read_frontier(tmp_path / "f.json")
     assert (code, kept.status, len(kept.rows)) == (130, "interrupted", 1)

@@ -129,9 +129,9 @@ def no_memory() -> None:
 @pytest.mark.parametrize(
     ("act", "kind", "words"),
     [
-        (partial(sys.exit, 3), "SystemExit", "the wire called sys.exit(3)"),
-        (partial(sys.exit, "bye"), "SystemExit", "the wire called sys.exit('bye')"),
-        (sys.exit, "SystemExit", "the wire called sys.exit()"),
+        (partial(sys.exit, 3), "SystemExit", "sys.exit(3) was called"),
+        (partial(sys.exit, "bye"), "SystemExit", "sys.exit('bye') was called"),
+        (sys.exit, "SystemExit", "sys.exit() was called"),
         (partial(leave, 0), "ProcessExited", "exit status 0"),
         (partial(leave, 7), "ProcessExited", "exit status 7"),
         (partial(die, signal.SIGKILL), "ProcessKilled", "SIGKILL"),

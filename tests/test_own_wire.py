@@ -146,7 +146,7 @@ def test_wir01_a_wire_that_raises_or_returns_garbage(name, words, capfd):
 @pytest.mark.parametrize(
     ("name", "kind", "message", "story"),
     [
-        ("exiting", "SystemExit", "the wire called sys.exit(3)", "in loss"),
+        ("exiting", "SystemExit", "sys.exit(3) was called", "in loss"),
         ("interrupting", "KeyboardInterrupt", "KeyboardInterrupt", "in _interrupt"),
         ("leaving", "ProcessExited", "exit status 7", ""),
         ("killed", "ProcessKilled", "SIGKILL", ""),

@@ -70,7 +70,7 @@ ENDINGS = {
     "SIGSEGV": (fault, "ProcessKilled", "ended the process by SIGSEGV"),
     "SIGABRT": (os.abort, "ProcessKilled", "ended the process by SIGABRT"),
     "exit": (lambda: os._exit(0), "ProcessExited", "ended the process without an error"),
-    "panic": (panic, "SystemExit", "ended the process by SystemExit: the wire called sys.exit('the library gave up')"),
+    "panic": (panic, "SystemExit", "ended the process by SystemExit: sys.exit('the library gave up') was called"),
     "memory": (swell, "MemoryError", "asked for more than 8 GiB of memory"),
 }
 

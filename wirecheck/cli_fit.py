@@ -19,7 +19,8 @@ from wirecheck.cli_options import REPORTS_OF_TABLES
 from wirecheck.cli_output import known_endings, read_record, say, to_json, write
 from wirecheck.cli_request import OPTIONS, request
 from wirecheck.errors import Interrupted
-from wirecheck.fit import fit, started
+from wirecheck.fit import started
+from wirecheck.fit_apart import fit_apart
 from wirecheck.fork_pool import free_cpus
 from wirecheck.frontier_records import Frontier, FrontierRow
 from wirecheck.snapshot import parse_ref, take
@@ -47,7 +48,7 @@ def fit_command(models: Sequence[str], options: Mapping[str, Any]) -> int:
             a, b = snapshots
             if target:  # a file from a killed run says `started`
                 write(target, to_json(started(wanted, a, b)))
-            found = fit(wanted, a, b, watch, jobs=options["jobs"] or free_cpus(), curve=options["curve"])
+            found = fit_apart(wanted, a, b, watch, jobs=options["jobs"] or free_cpus(), curve=options["curve"])
         except KeyboardInterrupt:
             raise Interrupted(None) from None
         except Interrupted as stop:

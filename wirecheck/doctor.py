@@ -30,6 +30,7 @@ def examine(
         ("torch", doctor_torch.torch_and_accelerator),
         ("memory", doctor_limits.memory),
         ("cpu", doctor_limits.cpus),
+        ("fence", doctor_limits.fence),
         ("hub cache", partial(doctor_disk.hub_cache, needed_bytes, offline=offline)),
         ("wirecheck cache", doctor_disk.own_cache),
         ("hub access", partial(doctor_hub.token, offline=offline)),

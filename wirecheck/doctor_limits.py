@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from wirecheck.confinement import held
 from wirecheck.devices import cgroup_allowances, size
 from wirecheck.machine_records import MachineCheck, bad, good
 
@@ -54,6 +55,23 @@ def memory() -> Iterator[MachineCheck]:
         yield bad("memory", "; ".join((*parts, f"a check takes up to {size(LEAST_BYTES)}")), mend)
     else:
         yield good("memory", "; ".join(parts))
+
+
+def fence() -> Iterator[MachineCheck]:
+    """What holds a process that handles models' files, tried in one; what does not hold stops no check."""
+    found = held()
+    words = {
+        "the network": found.network,
+        "files to be written": found.files,
+        "other programs": found.programs,
+        "more time or memory than its bounds": found.time_and_memory,
+    }
+    kept = [word for word, holds in words.items() if holds]
+    left = [word for word, holds in words.items() if not holds]
+    parts = [f"models' files are read and run without {', '.join(kept)}"] if kept else []
+    if left:
+        parts.append(f"not kept off here: {', '.join(left)} (Linux 5.13 or newer, with seccomp and Landlock, does)")
+    yield good("fence", "; ".join(parts))
 
 
 def cpus() -> Iterator[MachineCheck]:

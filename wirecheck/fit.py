@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Protocol
@@ -143,32 +143,58 @@ def work(step: Step, piece: Piece) -> Iterator[FrontierRow]:
                 yield over_all(asked, gpu, count, piece.way)
 
 
+@dataclass(frozen=True)
+class Made:
+    """Rows that a piece of the work came to; `done` of `total` are finished."""
+
+    rows: list[FrontierRow]
+    done: int
+    total: int
+
+
+Steps = Callable[[], Iterator[Made]]
+
+
 def fit(request: Request, a: Snapshot, b: Snapshot, progress: Progress, *, jobs: int, curve: bool = False) -> Frontier:
     """The frontier of a pair; `curve`: at more contexts too, which no split gets.
 
     CouldNotCheck where a config is not one to run; Interrupted with the rows so far.
     """
+    return gathered(request, a, b, progress, lambda: steps(request, a, b, jobs=jobs, curve=curve))
+
+
+def gathered(request: Request, a: Snapshot, b: Snapshot, progress: Progress, made: Steps) -> Frontier:
+    """The frontier from the steps, wherever they are made. Raises what they do; Interrupted with the rows so far."""
     begin = time.perf_counter()
-    asked = request.policy.gpus or tuple(GpuRequest(name=name) for name in GPUS)
-    gpus = [(find(one.name), one.count) for one in asked]
-    ways = ways_of(request.train)
     rows: dict[tuple[str, int, WayName, Placement], FrontierRow] = {}
     try:
         progress.note("reading the configs …")
-        benches = _bench(request, "a", a), _bench(request, "b", b)
-        if not traceable(request.wire):
-            untraced = _untraced(request, benches, gpus, ways, curve=curve)
-            return _finished(request, a, b, untraced, begin)
-        step = Step({one.side: one.config for one in benches}, request.wire, request.train, request.seed)
-        todo = pieces(gpus, ways)
-        again = _with_a_curve(todo) if curve else []
-        found = chain(_shared_out(step, todo, jobs), _curved(step, again, rows, jobs))
-        for done, made in enumerate(found, start=1):
-            rows.update((_key(row), row) for row in made)
-            progress.rows(made, done, len(todo) + len(again))
+        for step in made():
+            rows.update((_key(row), row) for row in step.rows)
+            if step.total:
+                progress.rows(step.rows, step.done, step.total)
     except KeyboardInterrupt:
         raise Interrupted(started(request, a, b, rows=tuple(rows.values()), status="interrupted")) from None
     return _finished(request, a, b, tuple(rows.values()), begin)
+
+
+def steps(request: Request, a: Snapshot, b: Snapshot, *, jobs: int, curve: bool = False) -> Iterator[Made]:
+    """The rows as they come, a row of a later step in place of an earlier one. Raises CouldNotCheck as `fit` does."""
+    asked = request.policy.gpus or tuple(GpuRequest(name=name) for name in GPUS)
+    gpus = [(find(one.name), one.count) for one in asked]
+    ways = ways_of(request.train)
+    benches = _bench(request, "a", a), _bench(request, "b", b)
+    if not traceable(request.wire):
+        yield Made(_untraced(request, benches, gpus, ways, curve=curve), 0, 0)
+        return
+    step = Step({one.side: one.config for one in benches}, request.wire, request.train, request.seed)
+    todo = pieces(gpus, ways)
+    again = _with_a_curve(todo) if curve else []
+    rows: dict[tuple[str, int, WayName, Placement], FrontierRow] = {}
+    found = chain(_shared_out(step, todo, jobs), _curved(step, again, rows, jobs))
+    for done, made in enumerate(found, start=1):
+        rows.update((_key(row), row) for row in made)
+        yield Made(made, done, len(todo) + len(again))
 
 
 def _finished(request: Request, a: Snapshot, b: Snapshot, rows: Sequence[FrontierRow], begin: float) -> Frontier:

@@ -38,7 +38,14 @@ class Done(Record):
     run: ProbeRun
 
 
-Yielded = Finding | Fact | MemoryEstimate | Begun | Done
+class Line(Record):
+    """Anything else: what it is, and its JSON."""
+
+    kind: str
+    text: str
+
+
+Yielded = Finding | Fact | MemoryEstimate | Begun | Done | Line
 Work = Callable[[], Iterator[Yielded]]
 """What is run; for a fresh interpreter it has to be picklable."""
 
@@ -48,6 +55,7 @@ RECORDS: dict[str, type[Yielded]] = {
     "MemoryEstimate": MemoryEstimate,
     "Begun": Begun,
     "Done": Done,
+    "Line": Line,
 }
 """What the lines between `Began` and `Ending` may be, by their first word; JSON follows."""
 ENDING = TypeAdapter(dict[str, str])
@@ -136,7 +144,7 @@ def _no_memory(error: BaseException) -> bool:
 
 def _message(error: BaseException) -> str:
     if isinstance(error, SystemExit):
-        return f"the wire called sys.exit({'' if error.code is None else repr(error.code)[:200]})"
+        return f"sys.exit({'' if error.code is None else repr(error.code)[:200]}) was called"
     try:
         words = str(error).strip()
     except Exception as broken:  # noqa: BLE001  # as above

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from wirecheck.errors import CannotRun
-from wirecheck.isolated_child import Begun, Done
+from wirecheck.isolated_child import Begun, Done, Line
 from wirecheck.isolated_child import Yielded as Step
 from wirecheck.isolation import START_S, ChildFailed, isolated
 from wirecheck.probe import ModelBench, PairBench, Probe, Yielded
@@ -102,7 +102,7 @@ def kept(probe: Probe, subject: Subject, output: Output, seconds: float) -> dict
 
 def _claims(probe: Probe, bench: ModelBench | PairBench) -> Iterator[Yielded]:
     for item in _yielded(probe, bench):
-        assert not isinstance(item, Begun | Done)
+        assert not isinstance(item, Begun | Done | Line)
         if isinstance(item, Finding) and item.code not in probe.codes:
             raise UndeclaredCode(f"{probe.name} emitted {item.code}, which it does not declare")
         yield item

@@ -25,6 +25,7 @@ from wirecheck.schema import (
     Crashed,
     Environment,
     Fact,
+    Finding,
     Level,
     MemoryEstimate,
     Outcome,
@@ -155,7 +156,7 @@ class Check:
                 self.progress.started(probe, subject)
             case Done(run=run):
                 self.ended(run)
-            case _:
+            case Finding() | Fact() | MemoryEstimate():
                 self.output.take(step)
 
     def ended(self, run: ProbeRun) -> None:

@@ -64,7 +64,7 @@ def _one_child(check: Check, *, alone: str | None) -> None:
     since = time.perf_counter()
     try:
         work = _Work(replace(check, progress=Silent(), runs=list(check.runs)), scratch, alone)
-        for step in isolated(work, START_S, fresh=False, words=_PROBES, one_thread=_has_native_threads()):
+        for step in isolated(work, START_S, fresh=False, words=_PROBES, one_thread=has_native_threads()):
             if isinstance(step, Begun):
                 since = time.perf_counter()
             check.watch(step)
@@ -92,7 +92,7 @@ def _since(begin: float) -> float:
     return round(time.perf_counter() - begin, 3)
 
 
-def _has_native_threads() -> bool:
+def has_native_threads() -> bool:
     """Whether a library has a pool of threads here, which a fork would wait for in vain.
 
     Such threads have the process's own name; those of Python are known, and a runtime's like hf_xet's have names.

@@ -26,7 +26,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal
 
-from wirecheck.child_process import OWN_DEATHS, let_go, quiet_fork
+from wirecheck.child_process import OWN_DEATHS, die_with_parent, let_go, quiet_fork
 from wirecheck.errors import CannotRun
 
 if TYPE_CHECKING:
@@ -238,6 +238,7 @@ def _confine(limits: Limits, writer: int) -> None:
     """No terminal, no open file of the parent's, and the bounds that the kernel keeps."""
     import resource
 
+    die_with_parent()
     gc.disable()  # no finaliser of the parent's objects runs here
     faulthandler.disable()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
