@@ -39,6 +39,8 @@ METADATA = (
 _MIB = 1024**2
 MAX_TEXT_BYTES = 32 * _MIB
 MAX_TOKENIZER_BYTES = 256 * _MIB
+MAX_CONFIG_BYTES = 4 * _MIB
+"""Of a config, which every probe reads again; the largest real ones, with lists of quantized layers, have some 300 kB."""
 MAX_JSON_DEPTH = 100
 _TEMPLATES = "additional_chat_templates"
 _HUB_CACHE = re.compile(r"^models--(?P<name>.+)$")
@@ -71,6 +73,8 @@ def is_metadata(name: str) -> bool:
 
 def max_bytes(name: str) -> int:
     """The size past which a metadata file is not read."""
+    if name in ("config.json", "generation_config.json"):
+        return MAX_CONFIG_BYTES
     return MAX_TOKENIZER_BYTES if name.startswith(("tokenizer", "tekken")) else MAX_TEXT_BYTES
 
 
