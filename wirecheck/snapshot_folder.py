@@ -44,7 +44,7 @@ MAX_CONFIG_BYTES = 4 * _MIB
 MAX_JSON_DEPTH = 100
 _TEMPLATES = "additional_chat_templates"
 _HUB_CACHE = re.compile(r"^models--(?P<name>.+)$")
-COMMIT = re.compile(r"^[0-9a-f]{40}$")
+COMMIT = re.compile(r"^[0-9a-f]{40}\Z")
 
 
 class TextUnreadable(ValueError):
