@@ -19,7 +19,15 @@ from wirecheck.schema import Level, PairResult, Policy, TrainSpec, WireSpec
 from wirecheck.snapshot import parse_ref, take
 from wirecheck.views import markdown
 
-MODULES = ("configuration_evil", "modeling_evil", "tokenization_evil", "processing_evil", "generate", "torch", "__init__")
+MODULES = (
+    "configuration_evil",
+    "modeling_evil",
+    "tokenization_evil",
+    "processing_evil",
+    "generate",
+    "torch",
+    "__init__",
+)
 PICKLES = ("pytorch_model.bin", "adapter_model.bin", "tokenizer.pkl", "vocab.pkl", "training_args.bin", "optimizer.pt")
 AUTO_MAP = {
     "AutoConfig": "configuration_evil.Evil",
@@ -65,7 +73,9 @@ def mined(llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (llama / "custom_generate").mkdir()
     for name in (*MODULES, "custom_generate/generate"):
         (llama / f"{name}.py").write_text(program)
-    _merge(llama, "config.json", auto_map=AUTO_MAP, custom_pipelines={"text-generation": {"impl": "modeling_evil.Evil"}})
+    _merge(
+        llama, "config.json", auto_map=AUTO_MAP, custom_pipelines={"text-generation": {"impl": "modeling_evil.Evil"}}
+    )
     _merge(llama, "tokenizer_config.json", auto_map=AUTO_MAP, tokenizer_file="tokenizer.pkl", vocab_file="vocab.pkl")
     _merge(llama, "generation_config.json", auto_map=AUTO_MAP, custom_generate=str(llama))
     for name in ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json"):
@@ -145,7 +155,9 @@ def test_a_tokenizer_class_that_is_none_is_not_called(mined, tmp_path, name, fil
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize("name", ["LlamaTokenizer", "LlamaTokenizerFast", "PreTrainedTokenizerFast", "NoSuchTokenizer", 7])
+@pytest.mark.parametrize(
+    "name", ["LlamaTokenizer", "LlamaTokenizerFast", "PreTrainedTokenizerFast", "NoSuchTokenizer", 7]
+)
 def test_a_tokenizer_class_that_is_one_or_none_at_all_is_left_to_the_library(llama, name):
     _merge(llama, "tokenizer_config.json", tokenizer_class=name)
     assert zoo_fences.no_tokenizer_class(llama) is None

@@ -39,7 +39,9 @@ def absurd_size(snapshot: Snapshot) -> str | None:
         if isinstance(value, bool) or not isinstance(value, int | float):
             continue
         if isinstance(value, int) and value.bit_length() >= _WORD_BITS:
-            return f"config.json: {key} has {value.bit_length()} bits, more than the {_WORD_BITS} of any number of a model"
+            return (
+                f"config.json: {key} has {value.bit_length()} bits, more than the {_WORD_BITS} of any number of a model"
+            )
         if key in _MOST and not 0 <= value <= _MOST[key]:
             return f"config.json: {key} is {value}, which no model has"
         if key == _REPEATS and value > MOST_LAYERS:

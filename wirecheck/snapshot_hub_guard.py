@@ -68,6 +68,8 @@ def told(text: str) -> str:
     """The text without the token that the client sends, and without the password that an address holds."""
     tokens = {get_token(), *(os.environ.get(name) for name in _TOKENS)}
     password = constants.ENDPOINT.partition("://")[2].rpartition("@")[0].partition(":")[2]
-    for secret in sorted({part for part in (*tokens, password) if part and len(part) >= SHORTEST}, key=len, reverse=True):
+    for secret in sorted(
+        {part for part in (*tokens, password) if part and len(part) >= SHORTEST}, key=len, reverse=True
+    ):
         text = text.replace(secret, HIDDEN)
     return _USER.sub("://", text)

@@ -22,7 +22,9 @@ def visible(text: str) -> str:
     )
 
 
-_FILLERS = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\uffa0\ufe00-\ufe0f\U000e0000-\U000e0fff]")
+_FILLERS = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\uffa0\ufe00-\ufe0f\U000e0000-\U000e0fff]"
+)
 """Letters and marks that show nothing: Unicode's Default_Ignorable_Code_Point outside of the categories, and an empty
 braille cell. A text can be hidden in a run of them.
 """
