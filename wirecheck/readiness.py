@@ -36,16 +36,22 @@ def absurd_size(snapshot: Snapshot) -> str | None:
     for number, (key, value) in enumerate(_values(held)):
         if number == MOST_VALUES:
             return f"config.json holds more than {MOST_VALUES} values, which no model's does"
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            continue
-        if isinstance(value, int) and value.bit_length() >= _WORD_BITS:
-            return (
-                f"config.json: {key} has {value.bit_length()} bits, more than the {_WORD_BITS} of any number of a model"
-            )
-        if key in _MOST and not 0 <= value <= _MOST[key]:
-            return f"config.json: {key} is {value}, which no model has"
-        if key == _REPEATS and value > MOST_LAYERS:
-            return f"config.json: {key} repeats a layer {value} times, which no model does"
+        why = _absurd(key, value)
+        if why is not None:
+            return f"config.json: {key} {why}"
+    return None
+
+
+def _absurd(key: str, value: Any) -> str | None:
+    """Why no model has that number under that key; None where one may, and for what is no number."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if isinstance(value, int) and value.bit_length() >= _WORD_BITS:
+        return f"has {value.bit_length()} bits, more than the {_WORD_BITS} of any number of a model"
+    if key in _MOST and not 0 <= value <= _MOST[key]:
+        return f"is {value}, which no model has"
+    if key == _REPEATS and value > MOST_LAYERS:
+        return f"repeats a layer {value} times, which no model does"
     return None
 
 

@@ -41,7 +41,7 @@ _MIB = 1024**2
 MAX_TEXT_BYTES = 32 * _MIB
 MAX_TOKENIZER_BYTES = 256 * _MIB
 MAX_CONFIG_BYTES = 4 * _MIB
-"""Of a config, which every probe reads again; the largest real ones, with lists of quantized layers, have some 300 kB."""
+"""Of a config, which probes read again and again; the largest real ones, with lists of quantized layers, are 300 kB."""
 MAX_JSON_DEPTH = 100
 _TEMPLATES = "additional_chat_templates"
 _HUB_CACHE = re.compile(r"^models--(?P<name>.+)$")
@@ -235,8 +235,9 @@ def _within(folder: Path, files: Iterable[str], fences: Sequence[Path]) -> None:
 
 
 def read_folder(folder: Path) -> FolderContent:
-    """Everything one folder of a model holds. Raises ModelNotFound where it holds nothing of a model, CouldNotCheck where
-    a file of it is a link that leads elsewhere.
+    """Everything one folder of a model holds.
+
+    Raises ModelNotFound where it holds nothing of a model, CouldNotCheck where a file of it is a link leading elsewhere.
     """
     files = list_files(folder)
     if not any(is_metadata(name) or name.endswith((".safetensors", ".bin")) for name in files):

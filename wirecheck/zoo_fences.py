@@ -24,7 +24,7 @@ class PickleRefused(RuntimeError):
 
 @contextmanager
 def no_pickles() -> Iterator[None]:
-    """Within it `torch.load` refuses, with `weights_only` too: its own unpickler is code that reads a stranger's program.
+    """Within it `torch.load` refuses, with `weights_only` too: its own unpickler reads a stranger's program.
 
     The files chosen here are safetensors; this holds what the library would choose by itself (an adapter, the weights
     of a class that a tokenizer's config names).

@@ -148,7 +148,7 @@ def _load(part: str, told: dict[str, Any]) -> None:
 
 
 def _first_line(error: Exception) -> str:
-    """Without the token, and without the password that HF_ENDPOINT may hold: the library names the address in errors."""
+    """Without the token, and without a password that HF_ENDPOINT holds: the library names the address in errors."""
     from wirecheck import snapshot_hub_guard
 
     text = snapshot_hub_guard.told(str(error)).strip().splitlines()
