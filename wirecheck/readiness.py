@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from typing import Any
+
 from wirecheck import devices
 from wirecheck.errors import CannotRun
 from wirecheck.snapshot import JsonUnreadable, Snapshot
 from wirecheck.zero_fill import zero_filled
 
 MOST_LAYERS = 4096
+MOST_LABELS = 2**20
+"""A config class makes two tables of them when it is read."""
+MOST_VALUES = 100_000
+"""In one config.json, keys not counted: real ones have some hundreds, and a class walks them again and again."""
 LAYER_KEYS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers", "decoder_layers")
 EXPERT_KEYS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
+_MOST: Mapping[str, int] = {**dict.fromkeys(LAYER_KEYS, MOST_LAYERS), "num_labels": MOST_LABELS}
+_REPEATS = "attention_types"
+"""GPT-Neo's lists of kinds of layers and how often to repeat them: counts that stand under no key of their own."""
+_WORD_BITS = 64
 
 
 def absurd_size(snapshot: Snapshot) -> str | None:
-    """Why config.json must not even be read by its class: it cannot be, or it names so many layers that lists of them
-    would fill the memory. None where nothing speaks against it.
+    """Why config.json must not even be read by its class: it cannot be, or what it names would fill the memory (layers
+    and labels are listed when a class is made). None where nothing speaks against it.
     """
     if not snapshot.has("config.json"):
         return None
@@ -22,12 +33,40 @@ def absurd_size(snapshot: Snapshot) -> str | None:
         held = snapshot.read_json("config.json")
     except JsonUnreadable as error:
         return f"config.json: {error}"
-    for fields in (held, *(value for value in held.values() if isinstance(value, dict))):
-        for key in LAYER_KEYS:
-            value = fields.get(key)
-            if isinstance(value, int | float) and not 0 <= value <= MOST_LAYERS:
-                return f"config.json: {key} is {value}, which no model has"
+    for number, (key, value) in enumerate(_values(held)):
+        if number == MOST_VALUES:
+            return f"config.json holds more than {MOST_VALUES} values, which no model's does"
+        why = _absurd(key, value)
+        if why is not None:
+            return f"config.json: {key} {why}"
     return None
+
+
+def _absurd(key: str, value: Any) -> str | None:
+    """Why no model has that number under that key; None where one may, and for what is no number."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if isinstance(value, int) and value.bit_length() >= _WORD_BITS:
+        return f"has {value.bit_length()} bits, more than the {_WORD_BITS} of any number of a model"
+    if key in _MOST and not 0 <= value <= _MOST[key]:
+        return f"is {value}, which no model has"
+    if key == _REPEATS and value > MOST_LAYERS:
+        return f"repeats a layer {value} times, which no model does"
+    return None
+
+
+def _values(held: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Every value in a JSON object that is neither object nor list, with the last key above it; at any depth."""
+    waiting: list[tuple[str, Any]] = list(held.items())
+    while waiting:
+        key, value = waiting.pop()
+        match value:
+            case dict():
+                waiting += value.items()
+            case list():
+                waiting += ((key, item) for item in value)
+            case _:
+                yield key, value
 
 
 def require_weights(snapshot: Snapshot) -> None:

@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from wirecheck.errors import ModelNotFound
+from wirecheck.errors import CouldNotCheck, ModelNotFound
 from wirecheck.weight_files import (
     INDEX,
     PICKLE,
@@ -23,6 +23,7 @@ from wirecheck.weight_files import (
     broken_index,
     header_bytes,
     is_regular,
+    leaves,
     read_weight_file,
     shards,
     without_index,
@@ -39,10 +40,12 @@ METADATA = (
 _MIB = 1024**2
 MAX_TEXT_BYTES = 32 * _MIB
 MAX_TOKENIZER_BYTES = 256 * _MIB
+MAX_CONFIG_BYTES = 4 * _MIB
+"""Of a config, which probes read again and again; the largest real ones, with lists of quantized layers, are 300 kB."""
 MAX_JSON_DEPTH = 100
 _TEMPLATES = "additional_chat_templates"
 _HUB_CACHE = re.compile(r"^models--(?P<name>.+)$")
-COMMIT = re.compile(r"^[0-9a-f]{40}$")
+COMMIT = re.compile(r"^[0-9a-f]{40}\Z")
 
 
 class TextUnreadable(ValueError):
@@ -71,6 +74,8 @@ def is_metadata(name: str) -> bool:
 
 def max_bytes(name: str) -> int:
     """The size past which a metadata file is not read."""
+    if name in ("config.json", "generation_config.json"):
+        return MAX_CONFIG_BYTES
     return MAX_TOKENIZER_BYTES if name.startswith(("tokenizer", "tekken")) else MAX_TEXT_BYTES
 
 
@@ -216,15 +221,33 @@ def _content(path: Path) -> bytes:
         return file.read(max_bytes(path.name))
 
 
+def _within(folder: Path, files: Iterable[str], fences: Sequence[Path]) -> None:
+    """Raise CouldNotCheck where a metadata file is a link out of `fences`: the library would read what it leads to.
+
+    Its text would stand in the report, though it may be a secret of whoever runs the check.
+    """
+    for name in filter(is_metadata, files):
+        if leaves(name, folder, fences):
+            raise CouldNotCheck(
+                f"{folder / name} leads out of the model's folder and was not read",
+                next_step="put the file itself there in place of the link",
+            )
+
+
 def read_folder(folder: Path) -> FolderContent:
-    """Everything one folder of a model holds. Raises ModelNotFound where it holds nothing of a model."""
+    """Everything one folder of a model holds.
+
+    Raises ModelNotFound where it holds nothing of a model, CouldNotCheck where a file of it is a link leading elsewhere.
+    """
     files = list_files(folder)
     if not any(is_metadata(name) or name.endswith((".safetensors", ".bin")) for name in files):
         raise ModelNotFound(
             f"{folder} holds no file of a model", next_step="name the folder that holds config.json and the weights"
         )
     cached = hub_cache(folder)
-    weights = read_weights(folder, files, fences=(folder,) if cached is None else fences_of(cached[2]))
+    fences = (folder,) if cached is None else fences_of(cached[2])
+    _within(folder, files, fences)
+    weights = read_weights(folder, files, fences=fences)
     if cached is not None:
         return FolderContent(cached[0], cached[1], files, weights)
     return FolderContent(None, digest(folder, files, weights), files, weights)

@@ -31,6 +31,7 @@ from wirecheck.snapshot_folder import (
     read_weights,
 )
 from wirecheck.snapshot_hub_calls import AnswerCutShort, ask, together
+from wirecheck.snapshot_hub_guard import at_most
 from wirecheck.weight_files import (
     DIGEST,
     Checkpoint,
@@ -41,6 +42,7 @@ from wirecheck.weight_files import (
     is_regular,
     lfs_pointer,
     read_weight_file,
+    spelt_outside,
 )
 
 T = TypeVar("T")
@@ -49,6 +51,8 @@ TIMEOUT_S = float(constants.HF_HUB_DOWNLOAD_TIMEOUT)
 """Without a byte for this long, a request is given up (and tried again)."""
 MAX_METADATA_FILES = 200
 """A repository that lists more is not a model's."""
+MAX_SHARDS = 5000
+"""Files whose headers are read: the largest models have some hundreds."""
 DEADLINE_S = 60.0
 _SLOWEST_BYTES_PER_S = 50_000
 """A file is given the deadline plus its size at this speed."""
@@ -165,10 +169,14 @@ def list_files_of(repository: Repository) -> tuple[str, dict[str, Listed]]:
 
 
 def _listed(sibling: Any) -> Listed:
+    """One file of the listing. ValueError where its size or digest is none, whatever the hub's client takes."""
     lfs = sibling.lfs
-    if lfs is not None:
-        return Listed(sibling.rfilename, lfs["size"], lfs["sha256"])
-    return Listed(sibling.rfilename, sibling.size, sibling.blob_id)
+    size, digest = (sibling.size, sibling.blob_id) if lfs is None else (lfs["size"], lfs["sha256"])
+    if size is not None and (type(size) is not int or size < 0):
+        raise ValueError("the size of a file is no number of bytes")
+    if digest is not None and (not isinstance(digest, str) or not DIGEST.fullmatch(digest)):
+        raise ValueError("the digest of a file is none")
+    return Listed(sibling.rfilename, size, digest)
 
 
 def _download(repository: Repository, commit: str, listed: Listed) -> None:
@@ -187,6 +195,7 @@ def _download(repository: Repository, commit: str, listed: Listed) -> None:
             cache_dir=repository.cache,
             force_download=force,
             etag_timeout=TIMEOUT_S,
+            tqdm_class=at_most(max_bytes(listed.name) if listed.size is None else listed.size),
         )
         try:
             path = Path(repository.ask(call, listed.name, listed.size or 0))
@@ -224,6 +233,8 @@ def _remember(repository: Repository, commit: str, listing: dict[str, Listed]) -
     revision = repository.revision or constants.DEFAULT_REVISION
     if revision == commit:
         return
+    if spelt_outside(revision):
+        return  # no branch of git is spelt so, whatever the hub says of it
     ref = repository.storage / "refs" / revision
     aside = ref.with_name(f"{ref.name}.{os.getpid()}")
     try:
@@ -237,6 +248,10 @@ def _remember(repository: Repository, commit: str, listing: dict[str, Listed]) -
 def _weights(repository: Repository, commit: str, listing: dict[str, Listed]) -> tuple[WeightFile, ...]:
     folder = repository.folder(commit)
     found = checkpoint(listing, lambda name: read_json(folder / name))
+    if len(found.names) > MAX_SHARDS:
+        raise CouldNotCheck(
+            f"{repository.name}: {found.index} names {len(found.names)} files, more than the {MAX_SHARDS} that are read"
+        )
     calls = [partial(_weight, repository, commit, listing, name, found) for name in found.names]
     return found.broken + tuple(together(calls))
 
@@ -333,7 +348,8 @@ def _cached_commit(repository: Repository) -> str:
     if COMMIT.match(revision):
         return revision
     try:
-        commit = (repository.storage / "refs" / revision).read_text(encoding="utf-8").strip()
+        ref = repository.storage / "refs" / revision
+        commit = "" if spelt_outside(revision) else ref.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
         commit = ""
     if not COMMIT.match(commit):

@@ -15,6 +15,7 @@ from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
 from wirecheck.snapshot_hub import TIMEOUT_S, without_password
 from wirecheck.snapshot_hub_calls import ask
+from wirecheck.snapshot_hub_guard import HIDDEN, SHORTEST
 
 T = TypeVar("T")
 
@@ -22,8 +23,6 @@ DEADLINE_S = 30.0
 _PROXY_ASKS = 407
 _SERVER_FAILS = 500
 _REFUSED, _WELL = (401, 403), 200
-HIDDEN, SHORTEST = "(the token)", 8
-"""What stands for a token, and the length below which it is none: `HF_TOKEN=a` would take every `a` out of a text."""
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import errno
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextvars import copy_context
+from functools import partial
 from typing import TypeVar
 
 from huggingface_hub import errors as hub_errors
@@ -22,6 +22,7 @@ from wirecheck.errors import (
     OfflineNotCached,
     OutputNotWritten,
 )
+from wirecheck.snapshot_hub_guard import guard, told
 
 T = TypeVar("T")
 
@@ -39,8 +40,6 @@ _FOREIGN = (_TRANSPORT, OSError, ValueError, KeyError, TypeError, AttributeError
 
 _POOL_CLOSED = (RuntimeError, AttributeError)
 """What a request ends with when another thread's failed connection made the client close the shared pool."""
-_USER = re.compile(r"://[^/\s@]+@")
-"""Name and password in an address."""
 _LOGIN = "set HF_TOKEN to the token of an account that may read it"
 
 
@@ -103,7 +102,7 @@ def ask(call: Callable[[], T], *, repo: str, what: str, deadline_s: float, page:
         if left_s == 0:
             raise HubUnreachable(f"{repo}: no time was left for {what}", next_step="run it again, or allow more time")
         patience_s = deadline_s if left_s is None else min(deadline_s, left_s)
-        future = start(call)
+        future = start(partial(_guarded, call))
         try:
             return future.result(timeout=patience_s)
         except (*_FOREIGN, AnswerCutShort) as error:
@@ -128,6 +127,12 @@ def _pause(error: BaseException, attempt: int) -> float | None:
         asked = error.response.headers.get("Retry-After", "")
         return min(float(asked), MAX_WAIT_S) if asked.isdigit() else 0.5 * 2**attempt
     return 0.5 * 2**attempt if isinstance(error, (_TRANSPORT, AnswerCutShort, *_POOL_CLOSED)) else None
+
+
+def _guarded(call: Callable[[], T]) -> T:
+    """The call, through a session that is guarded: the client may have made a new one since the last."""
+    guard()
+    return call()
 
 
 def _local_entry(error: BaseException) -> bool:
@@ -191,5 +196,5 @@ def _by_status(status: int, *, repo: str, what: str, page: str) -> CouldNotCheck
 
 
 def _first_line(error: BaseException) -> str:
-    text = _USER.sub("://", str(error)).strip().splitlines()
+    text = told(str(error)).strip().splitlines()
     return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__

@@ -18,6 +18,7 @@ from wirecheck.class_fit import Fit, Misshapen, dims, packed
 from wirecheck.errors import CannotRun
 from wirecheck.model_types import architectures_by_type, causal_model_types, known_model_types
 from wirecheck.readiness import EXPERT_KEYS, LAYER_KEYS, absurd_size
+from wirecheck.zoo_fences import no_pickles, no_tokenizer_class
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,6 +47,8 @@ __all__ = [
 
 _ASKS_FOR_TRUST = "trust_remote_code=True"
 """What transformers' refusal to run a repository's code tells the user to pass."""
+_RUST_PANIC = "PanicException"
+"""What a panic in the tokenizers or safetensors library arrives as; it is no Exception."""
 MOST_PARTS = 1_000_000
 """Layers times experts a config may name before it is taken for hostile."""
 
@@ -122,12 +125,16 @@ def load(auto: str, snapshot: Snapshot, *, trust_remote_code: bool, trusted: boo
         transformers_library()
         folder, options["gguf_file"] = snapshot.ref.path.parent, snapshot.ref.path.name
         reading = zoo_gguf.swift(with_lists=auto == "AutoTokenizer")
+    if auto == "AutoTokenizer" and (wrong := no_tokenizer_class(folder)) is not None:
+        raise Unloadable(wrong)
     # `False`, never None: None makes transformers ask on stdin.
     options |= {"local_files_only": True, "trust_remote_code": trusted}
     try:
-        with quiet(), reading:
+        with quiet(), no_pickles(), reading:
             return getattr(transformers_library(), auto).from_pretrained(folder, **options)
-    except Exception as error:  # files of strangers: whatever their reader raises, it is they who cannot be loaded
+    except BaseException as error:  # files of strangers: whatever their reader raises, it is they who cannot be loaded
+        if not isinstance(error, Exception) and type(error).__name__ != _RUST_PANIC:
+            raise
         if not trusted and _ASKS_FOR_TRUST in str(error):
             if trust_remote_code:
                 return load(auto, snapshot, trust_remote_code=True, trusted=True, **given)

@@ -14,10 +14,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from wirecheck.errors import CannotRun
 from wirecheck.snapshot import Snapshot
+from wirecheck.zoo_fences import no_pickles, no_tokenizer_class
 
 SECONDS = 600
 """How long the loading may take; a client that asks refused sockets again and again takes minutes."""
@@ -47,6 +49,7 @@ def reload(snapshot: Snapshot, *, dtype: str, trust_remote_code: bool, hub_offli
     commit, from the cache that the environment names; any other from its place.
     """
     told = {"dtype": dtype, "trust": trust_remote_code, **_place(snapshot)}
+    told["folder"] = str(snapshot.folder.absolute())
     environment = {name: value for name, value in os.environ.items() if not name.endswith("_OFFLINE")}
     environment |= {"HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
     if hub_offline:
@@ -132,16 +135,23 @@ def _host(address: object) -> str:
 def _load(part: str, told: dict[str, Any]) -> None:
     import transformers
 
+    wrong = no_tokenizer_class(Path(told["folder"])) if part == "AutoTokenizer" else None
+    if wrong is not None:
+        raise ValueError(wrong)
     given = dict(told["given"]) | {"trust_remote_code": bool(told["trust"])}
     if part == "AutoModelForCausalLM":
         given |= {"dtype": told["dtype"]}
         if "gguf_file" not in given:
             given["use_safetensors"] = True
-    getattr(transformers, part).from_pretrained(told["model"], **given)
+    with no_pickles():
+        getattr(transformers, part).from_pretrained(told["model"], **given)
 
 
 def _first_line(error: Exception) -> str:
-    text = str(error).strip().splitlines()
+    """Without the token, and without a password that HF_ENDPOINT holds: the library names the address in errors."""
+    from wirecheck import snapshot_hub_guard
+
+    text = snapshot_hub_guard.told(str(error)).strip().splitlines()
     return f"{type(error).__name__}: {text[0][:300]}" if text else type(error).__name__
 
 

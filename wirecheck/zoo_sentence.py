@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from wirecheck.errors import CannotRun
 from wirecheck.limits import machine_limit, one_line
 from wirecheck.safetensors_header import HeaderError, header_end, parse_header
+from wirecheck.zoo_fences import no_pickles, no_tokenizer_class
 
 if TYPE_CHECKING:
     import torch
@@ -55,8 +56,11 @@ def load(folder: str | None) -> SentenceEncoder:
 
     place, library = _place(folder), zoo.transformers_library()
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    wrong = no_tokenizer_class(place)
+    if wrong is not None:
+        raise CannotRun(f"the sentence encoder {place.name} cannot be loaded: {wrong}")
     try:
-        with zoo.quiet():
+        with zoo.quiet(), no_pickles():
             tokenizer = library.AutoTokenizer.from_pretrained(place, **options)
             model = library.AutoModel.from_pretrained(place, use_safetensors=True, dtype="float32", **options)
     except Exception as error:  # files of strangers: whatever their reader raises, it is they who cannot be loaded

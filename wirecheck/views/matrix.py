@@ -12,7 +12,7 @@ from wirecheck.matrix_records import Matrix, MatrixCell
 from wirecheck.matrix_tally import MOST_GRID, Tally
 from wirecheck.views import html, templates, words
 from wirecheck.views.faces import MARKDOWN, SPARSE, Face, PageFace
-from wirecheck.views.words import ABSENT, plural
+from wirecheck.views.words import ABSENT, plural, visible
 
 MOST_COLUMNS = 40
 """More models are no table in markdown."""
@@ -87,8 +87,11 @@ def csv_line(values: Sequence[object]) -> str:
 
 
 def _harmless(value: object) -> object:
-    """A spreadsheet takes a text that begins like this for a formula."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t")) else value
+    """On one line, whatever it holds. A spreadsheet takes a text that begins like this for a formula."""
+    if not isinstance(value, str):
+        return value
+    text = visible(value)
+    return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@")) else text
 
 
 # --- markdown ----------------------------------------------------------------------------------------------------

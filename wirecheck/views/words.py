@@ -22,9 +22,20 @@ def visible(text: str) -> str:
     )
 
 
+_FILLERS = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\uffa0\ufe00-\ufe0f\U000e0000-\U000e0fff]"
+)
+"""Letters and marks that show nothing: Unicode's Default_Ignorable_Code_Point outside of the categories, and an empty
+braille cell. A text can be hidden in a run of them.
+"""
+
+
 def _is_hidden(char: str) -> bool:
-    """Control, format, surrogate, private, line separators, and the code points that are no characters."""
-    return unicodedata.category(char) in _HIDDEN_CATEGORIES or ord(char) & _NO_CHARACTER == _NO_CHARACTER
+    """Control, format, surrogate, private, line separators, fillers, and the code points that are no characters."""
+    if char.isascii():
+        return not char.isprintable()
+    unseen = unicodedata.category(char) in _HIDDEN_CATEGORIES or _FILLERS.match(char) is not None
+    return unseen or ord(char) & _NO_CHARACTER == _NO_CHARACTER
 
 
 MARK = re.compile("\ue000([a-z0-9-]+)\ue001")
