@@ -18,6 +18,8 @@ LFS_MAGIC = b"version https://git-lfs.github.com/spec/"
 """What a Git LFS pointer file begins with."""
 
 _METADATA_KEY = "__metadata__"
+_SHOWN_NAME = 120
+"""Characters of a name that a message repeats."""
 _DTYPE_BITS = {
     **dict.fromkeys(("F4",), 4),
     **dict.fromkeys(("F6_E2M3", "F6_E3M2"), 6),
@@ -145,11 +147,18 @@ def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _entry(name: str, raw: Any, data_begin: int) -> TensorEntry:
+def _shown(text: str) -> str:
+    """A stranger's name in a message of one line: whole where it can be printed and is no novel."""
+    cut = text if len(text) <= _SHOWN_NAME else text[: _SHOWN_NAME - 1] + "…"
+    return cut if cut.isprintable() else repr(cut)
+
+
+def _entry(tensor: str, raw: Any, data_begin: int) -> TensorEntry:
+    name = _shown(tensor)
     try:
-        name.encode("utf-8")
+        tensor.encode("utf-8")
     except UnicodeEncodeError:
-        raise HeaderMalformed(f"the tensor name {name!r} is not Unicode text") from None
+        raise HeaderMalformed(f"the tensor name {name} is not Unicode text") from None
     if not isinstance(raw, dict):
         raise HeaderMalformed(f"{name}: its entry is not an object")
     dtype, shape, offsets = raw.get("dtype"), raw.get("shape"), raw.get("data_offsets")
@@ -162,11 +171,11 @@ def _entry(name: str, raw: Any, data_begin: int) -> TensorEntry:
     begin, end = offsets
     if begin > end:
         raise HeaderMalformed(f"{name}: begins at byte {begin}, ends before it at {end}")
-    entry = TensorEntry(name, dtype, tuple(shape), data_begin + begin, data_begin + end)
+    entry = TensorEntry(tensor, dtype, tuple(shape), data_begin + begin, data_begin + end)
     bits = _DTYPE_BITS.get(dtype)
     # A dtype newer than this table is no error: its bytes still count, from the offsets.
     if bits is not None and entry.num_elements * bits != entry.num_bytes * 8:
-        raise HeaderMalformed(f"{name}: {entry.num_bytes} bytes cannot hold {dtype} of shape {list(shape)}")
+        raise HeaderMalformed(f"{name}: {entry.num_bytes} bytes cannot hold {_shown(dtype)} of shape {list(shape)}")
     return entry
 
 
@@ -176,7 +185,7 @@ def _check_layout(entries: list[TensorEntry], data_begin: int, file_size: int | 
     for entry in entries:
         if entry.begin != end:
             kind = "overlaps the one before it" if entry.begin < end else "leaves a gap before it"
-            raise HeaderMalformed(f"{entry.name}: begins at byte {entry.begin}, {kind}, which ends at {end}")
+            raise HeaderMalformed(f"{_shown(entry.name)}: begins at byte {entry.begin}, {kind}, which ends at {end}")
         end = entry.end
     if file_size is None or end == file_size:
         return
