@@ -18,6 +18,7 @@ from wirecheck.class_fit import Fit, Misshapen, dims, packed
 from wirecheck.errors import CannotRun
 from wirecheck.model_types import architectures_by_type, causal_model_types, known_model_types
 from wirecheck.readiness import EXPERT_KEYS, LAYER_KEYS, absurd_size
+from wirecheck.zoo_tokenizer import panics_told, tried
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -102,7 +103,11 @@ def load_config(snapshot: Snapshot, *, trust_remote_code: bool) -> PretrainedCon
 def load_tokenizer(snapshot: Snapshot, *, trust_remote_code: bool) -> PreTrainedTokenizerBase:
     """The tokenizer as `AutoTokenizer` makes it from the snapshot's files. Raises Unloadable."""
     tokenizer: PreTrainedTokenizerBase = load("AutoTokenizer", snapshot, trust_remote_code=trust_remote_code)
-    return tokenizer
+    try:
+        with quiet():
+            return tried(tokenizer)
+    except Exception as error:  # its files are a stranger's: whatever it raises, it cannot be used
+        raise Unloadable(f"it fails at its first words: {told(error)}") from error
 
 
 def load(auto: str, snapshot: Snapshot, *, trust_remote_code: bool, trusted: bool = False, **given: Any) -> Any:
@@ -125,7 +130,7 @@ def load(auto: str, snapshot: Snapshot, *, trust_remote_code: bool, trusted: boo
     # `False`, never None: None makes transformers ask on stdin.
     options |= {"local_files_only": True, "trust_remote_code": trusted}
     try:
-        with quiet(), reading:
+        with quiet(), reading, panics_told():
             return getattr(transformers_library(), auto).from_pretrained(folder, **options)
     except Exception as error:  # files of strangers: whatever their reader raises, it is they who cannot be loaded
         if not trusted and _ASKS_FOR_TRUST in str(error):
