@@ -17,6 +17,11 @@ MAX_HEADER_BYTES = 100_000_000
 LFS_MAGIC = b"version https://git-lfs.github.com/spec/"
 """What a Git LFS pointer file begins with."""
 
+MOST_ELEMENTS = 2**64 - 1
+"""The largest size, position and product of sizes: safetensors counts in 64 bits."""
+MOST_DIMENSIONS = 64
+"""Of one tensor: numpy's limit, and more than torch prints."""
+
 _METADATA_KEY = "__metadata__"
 _SHOWN_NAME = 120
 """Characters of a name that a message repeats."""
@@ -143,8 +148,8 @@ def _metadata(raw: Any) -> dict[str, str]:
 
 
 def _is_count(value: Any) -> bool:
-    """JSON's `true` is a Python int: it is none here."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    """JSON's `true` is a Python int: it is none here, and neither is a number that 64 bits do not hold."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_ELEMENTS
 
 
 def _shown(text: str) -> str:
@@ -166,6 +171,7 @@ def _entry(tensor: str, raw: Any, data_begin: int) -> TensorEntry:
         raise HeaderMalformed(f"{name}: its dtype is not a string")
     if not isinstance(shape, list) or not all(map(_is_count, shape)):
         raise HeaderMalformed(f"{name}: its shape is not a list of sizes")
+    _check_size(name, shape)
     if not isinstance(offsets, list) or len(offsets) != 2 or not all(map(_is_count, offsets)):  # noqa: PLR2004
         raise HeaderMalformed(f"{name}: its data_offsets are not two byte positions")
     begin, end = offsets
@@ -177,6 +183,17 @@ def _entry(tensor: str, raw: Any, data_begin: int) -> TensorEntry:
     if bits is not None and entry.num_elements * bits != entry.num_bytes * 8:
         raise HeaderMalformed(f"{name}: {entry.num_bytes} bytes cannot hold {_shown(dtype)} of shape {list(shape)}")
     return entry
+
+
+def _check_size(name: str, shape: list[int]) -> None:
+    """As safetensors does, in the order of the dimensions: a product past 64 bits is no size, whatever follows."""
+    if len(shape) > MOST_DIMENSIONS:
+        raise HeaderMalformed(f"{name}: has {len(shape)} dimensions, the limit is {MOST_DIMENSIONS}")
+    product = 1
+    for size in shape:
+        product *= size
+        if product > MOST_ELEMENTS:
+            raise HeaderMalformed(f"{name}: its shape {shape} has more elements than 64 bits count")
 
 
 def _check_layout(entries: list[TensorEntry], data_begin: int, file_size: int | None) -> None:

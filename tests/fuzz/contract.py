@@ -99,16 +99,23 @@ def held(
             ending = _ended(read, errors)
     except _Overtime:
         raise Breach("hang", f"still at work after {bounds.cpu_s:g} s of CPU time") from None
+    except Breach:
+        _nothing_done(watch)  # what was refused is the cause
+        raise
     finally:
         taken = meter.taken()
     spent = time.process_time() - begin
-    if watch.seen:
-        raise Breach(f"did {watch.seen[0].split('(')[0].split(':')[0]}", watch.seen[0])
+    _nothing_done(watch)
     if spent > bounds.cpu_s:
         raise Breach("hang", f"{spent:.1f} s of CPU time, {bounds.cpu_s:g} are allowed")
     if taken > bounds.memory_bytes:
         raise Breach("memory", f"{taken // 1024**2} MiB, {bounds.memory_bytes // 1024**2} are allowed")
     return ending
+
+
+def _nothing_done(watch: Watch) -> None:
+    if watch.seen:
+        raise Breach(f"did {watch.seen[0].split('(')[0].split(':')[0]}", watch.seen[0])
 
 
 def _ended(read: Callable[[], object], errors: tuple[type[Exception], ...]) -> str:

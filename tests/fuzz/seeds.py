@@ -7,6 +7,7 @@ import struct
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from tests import factories, gates, ggufs, tokenizer_factory
 from tests.fuzz.targets import SHARD, TOKENIZER_FILES
@@ -39,6 +40,9 @@ def seeds(name: str) -> Iterator[bytes]:
             yield from _recorded("config.json", 8_000)
         case "tokenizer":
             yield from _tokenizers()
+        case "generation":
+            yield json.dumps({"eos_token_id": [2, 3], "bos_token_id": 1, "transformers_version": "5.0.0"}).encode()
+            yield from _recorded("generation_config.json", 8_000)
         case "template" | "template_probe":
             yield tokenizer_factory.CHATML.encode()
             yield from ((folder / "chat_template.jinja").read_bytes() for folder in demo_folders() if (folder / "chat_template.jinja").is_file())
@@ -87,11 +91,43 @@ def _tokenizers() -> Iterator[bytes]:
             for number, name in enumerate(TOKENIZER_FILES):
                 if (folder / name).is_file():
                     yield bytes([number]) + (folder / name).read_bytes()
+    yield from (b"\x03" + json.dumps(_CORE | part).encode() for part in _PARTS)
     yield b"\x01" + json.dumps({"bos_token": {"content": "<s>", "lstrip": False}, "eos_token": "</s>"}).encode()
     yield b"\x02" + json.dumps({"<extra>": 260, "<more>": 261}).encode()
     yield b"\x06" + json.dumps({"chat_template": tokenizer_factory.CHATML}).encode()
     for number, name in enumerate(TOKENIZER_FILES[:3]):
         yield from (bytes([number]) + data for data in _recorded(name, 12_000))
+
+
+_CORE = {
+    **dict.fromkeys(("truncation", "padding", "normalizer", "pre_tokenizer", "post_processor", "decoder")),
+    "version": "1.0",
+    "added_tokens": [],
+    "model": {"type": "BPE", "vocab": {"H": 0, "e": 1, "l": 2, "o": 3, "He": 4, "<s>": 5}, "merges": ["H e"]},
+}
+_ADDED = {"id": 5, "content": "<s>", "single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+_PARTS: tuple[dict[str, Any], ...] = (
+    {"added_tokens": [_ADDED | {"special": True}]},
+    {"truncation": {"direction": "Right", "max_length": 8, "strategy": "LongestFirst", "stride": 0}},
+    {"padding": {"strategy": {"Fixed": 4}, "direction": "Left", "pad_to_multiple_of": 2, "pad_id": 0, "pad_type_id": 0, "pad_token": "H"}},
+    {"normalizer": {"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "Replace", "pattern": {"Regex": "a+"}, "content": "b"}]}},
+    {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "BAAAAAAAAAA="}, "decoder": {"type": "Metaspace", "replacement": "_"}},
+    {"pre_tokenizer": {"type": "Split", "pattern": {"Regex": "\\s+|\\w+"}, "behavior": "Isolated", "invert": False}},
+    {"pre_tokenizer": {"type": "FixedLength", "length": 3}, "decoder": {"type": "Strip", "content": "H", "start": 1, "stop": 1}},
+    {"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}, "decoder": {"type": "ByteFallback"}},
+    {
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+            "special_tokens": {"<s>": {"id": "<s>", "ids": [5], "tokens": ["<s>"]}},
+        }
+    },
+    {"model": {"type": "WordPiece", "vocab": {"H": 0, "##e": 1, "?": 2}, "unk_token": "?", "continuing_subword_prefix": "##", "max_input_chars_per_word": 9}},
+    {"model": {"type": "WordLevel", "vocab": {"Hello": 0, "?": 1}, "unk_token": "?"}},
+    {"model": {"type": "Unigram", "unk_id": 0, "vocab": [["?", 0.0], ["H", -1.0], ["e", -2.5]], "byte_fallback": False}},
+)
+"""Small tokenizers that between them have every kind of part."""
 
 
 def _ggufs() -> Iterator[bytes]:

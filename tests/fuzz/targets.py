@@ -158,6 +158,20 @@ def _tokenizer(_data: bytes, folder: Path) -> None:
     _asked(TOKENIZER, _bench(_snapshot(folder)))
 
 
+def _generation_place(data: bytes, folder: Path) -> None:
+    (folder / "config.json").write_text('{"model_type": "llama", "eos_token_id": 2}')
+    (folder / "generation_config.json").write_bytes(data)
+
+
+def _generation(_data: bytes, folder: Path) -> None:
+    from tests.fuzz.templates import tokenizer
+    from wirecheck.probes.stops import compare_stops, read_stops
+
+    bench = _bench(_snapshot(folder))
+    vars(bench)["tokenizer"] = tokenizer()
+    list(compare_stops(bench, read_stops(bench), None))
+
+
 def _template_place(data: bytes, folder: Path) -> None:
     from tests import tokenizer_factory
 
@@ -265,6 +279,7 @@ TARGETS: tuple[Target, ...] = (
         (CannotRun,),
     ),
     Target("tokenizer", "tokenizer files, one of them fuzzed", "files", _tokenizer_place, _tokenizer),
+    Target("generation", "generation_config.json, for where generation stops", "json", _generation_place, _generation),
     Target(
         "template",
         "a chat template, rendered",

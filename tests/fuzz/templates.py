@@ -29,7 +29,8 @@ class _Stopped(Exception):
 
 
 @cache
-def _tokenizer() -> Any:
+def tokenizer() -> Any:
+    """A sound one."""
     from transformers import PreTrainedTokenizerFast
 
     from tests.tokenizer_factory import byte_level
@@ -44,15 +45,15 @@ def render_here(snapshot: Snapshot) -> str:
         source = snapshot.read_text("chat_template.jinja")
     except ValueError:
         return "unreadable"
-    tokenizer = _tokenizer()
-    tokenizer.chat_template = source
+    sound = tokenizer()
+    sound.chat_template = source
     if _HEAVY.search(source):
-        outcomes = templating.render(tokenizer, CHATS[:3], _SMALL)
+        outcomes = templating.render(sound, CHATS[:3], _SMALL)
         return ",".join(type(one).__name__ for one in outcomes.values())
     endings = []
     for chat in CHATS[:3]:
         with _stopping():
-            made = templating._attempt(tokenizer, chat, _SMALL)
+            made = templating._attempt(sound, chat, _SMALL)
         if made["kind"] not in ("Rendered", "Refused", "Hostile"):
             raise Breach("no outcome", str(made)[:200])
         if made["kind"] != "Rendered" and "\n" in made["message"]:
