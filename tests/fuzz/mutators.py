@@ -79,7 +79,10 @@ class Mutator:
             return self._text(data, dice, TOML)
         for _ in range(dice.choice((1, 1, 1, 2))):
             tree = self._changed(tree, dice)
-        return _as_toml(tree).encode("utf-8", "surrogatepass")
+        try:
+            return _as_toml(tree).encode("utf-8", "surrogatepass")
+        except ValueError:  # as above
+            return self._text(data, dice, TOML)
 
     def _json(self, data: bytes, dice: random.Random, raw: Bytes, most: int) -> bytes:
         try:
@@ -88,7 +91,10 @@ class Mutator:
             return raw(data, most)
         for _ in range(dice.choice((1, 1, 1, 2, 4))):
             tree = self._changed(tree, dice)
-        return json.dumps(tree, ensure_ascii=dice.random() < 0.9).encode("utf-8", "surrogatepass")
+        try:
+            return json.dumps(tree, ensure_ascii=dice.random() < 0.9).encode("utf-8", "surrogatepass")
+        except ValueError:  # a number grew past the digits that Python prints
+            return raw(data, most)
 
     def _changed(self, tree: Any, dice: random.Random) -> Any:
         places = list(_places(tree))
