@@ -87,8 +87,7 @@ def _inside(name: str, place: Path, seconds: int) -> None:
     import atheris
 
     sys.dont_write_bytecode = True
-    shm = Path("/dev/shm")
-    folder = Path(tempfile.mkdtemp(prefix="fuzz-", dir=shm if shm.is_dir() else None))
+    folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
     corpus = place / "corpus"
     begins = tuple(path.read_bytes() for path in sorted(corpus.iterdir()))
     with atheris.instrument_imports(include=list(_INSTRUMENTED)):
@@ -112,7 +111,13 @@ def _inside(name: str, place: Path, seconds: int) -> None:
     def change(data: bytes, most: int, seed: int) -> bytes:
         return mutator.change(data, most, seed, atheris.Mutate)
 
-    flags = [f"-max_total_time={seconds}", f"-max_len={MOST_BYTES}", "-timeout=20", "-print_final_stats=1", "-rss_limit_mb=6000"]
+    flags = [
+        f"-max_total_time={seconds}",
+        f"-max_len={MOST_BYTES}",
+        "-timeout=20",
+        "-print_final_stats=1",
+        "-rss_limit_mb=6000",
+    ]
     atheris.Setup([sys.argv[0], str(corpus), f"-artifact_prefix={place}/", *flags], test, custom_mutator=change)
     confine(one.bounds)
     atheris.Fuzz()

@@ -1,4 +1,4 @@
-"""Strategies for the records of every file format, made from the records' own fields: a sound one, with fields varied."""
+"""Strategies for the records of every file format, made from their own fields: a sound one, with fields varied."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from tests import differences, gates, picture_cases
 from tests.factories import pair_result
-from tests.fuzz.seeds import _lock
+from tests.fuzz.seeds import lock as small_lock
 from tests.matrices import hostile
 from tests.strangers import _architectures, _frontier, _gate, _pair
 from wirecheck.difference import compare
@@ -27,7 +27,7 @@ texts = st.text(max_size=12)
 
 def _sound() -> dict[str, tuple[BaseModel, ...]]:
     """Of every file format, sound records to begin with."""
-    lock = Lock.model_validate_json(_lock())
+    lock = Lock.model_validate_json(small_lock())
     moved = Moved(file="config.json", part="config", how="changed", what="x", matters=True)
     now = LockedModelNow(name="one", id="org/one", revision=None, locked="a", now="b", moved=(moved,))
     other = differences.with_runs(drop=("embeds",), seed=3)
@@ -77,34 +77,39 @@ def records(name: str) -> st.SearchStrategy[BaseModel]:
 
 
 def values(kind: Any) -> st.SearchStrategy[Any]:
-    """Values of a field's type, its bounds left to validation."""
+    """Values of a field's type, its bounds left to validation; of a record None: only a sound one is varied."""
     origin, inside = get_origin(kind), get_args(kind)
-    if origin is Annotated:
-        return values(inside[0])
-    if origin is Literal:
-        return st.sampled_from(inside)
-    if origin in (Union, types.UnionType):
-        return st.one_of(*map(values, inside))
-    if origin is tuple:
-        if inside[1:] == (...,):
-            return st.lists(values(inside[0]), max_size=2).map(tuple)
-        return st.tuples(*map(values, inside))
-    if origin is dict:
-        return st.dictionaries(values(inside[0]), values(inside[1]), max_size=2)
+    if origin is not None:
+        return _of_parts(origin, inside)
     if isinstance(kind, type) and issubclass(kind, Enum):
         return st.sampled_from(list(kind))
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
-        return st.just(None)  # of a record, only a sound one is varied
-    plain: dict[Any, st.SearchStrategy[Any]] = {
-        bool: st.booleans(),
-        int: st.integers(-2, 2**70),
-        float: st.floats(allow_nan=False, allow_infinity=False),
-        str: texts,
-        date: st.dates(),
-        type(None): st.none(),
-        Any: st.none(),
-    }
-    return plain[kind]
+    return _PLAIN.get(kind, st.none())
+
+
+def _of_parts(origin: Any, inside: tuple[Any, ...]) -> st.SearchStrategy[Any]:
+    if origin is Annotated:
+        made = values(inside[0])
+    elif origin is Literal:
+        made = st.sampled_from(inside)
+    elif origin is dict:
+        made = st.dictionaries(values(inside[0]), values(inside[1]), max_size=2)
+    elif origin is not tuple:
+        assert origin in (Union, types.UnionType)
+        made = st.one_of(*map(values, inside))
+    elif inside[1:] == (...,):
+        made = st.lists(values(inside[0]), max_size=2).map(tuple)
+    else:
+        made = st.tuples(*map(values, inside))
+    return made
+
+
+_PLAIN: dict[Any, st.SearchStrategy[Any]] = {
+    bool: st.booleans(),
+    int: st.integers(-2, 2**70),
+    float: st.floats(allow_nan=False, allow_infinity=False),
+    str: texts,
+    date: st.dates(),
+}
 
 
 @st.composite

@@ -77,7 +77,9 @@ def test_the_page_is_as_its_log_has_it():
 
 
 def test_every_reader_that_the_issue_names_was_fuzzed_ten_minutes():
-    longest = {name: max((run["fuzzed_s"] for run in page.runs() if run["target"] == name), default=0) for name in NAMES}
+    longest = {
+        name: max((run["fuzzed_s"] for run in page.runs() if run["target"] == name), default=0) for name in NAMES
+    }
     named = ("header", "index", "config", "tokenizer", "template", "gate")
     assert {name: seconds for name, seconds in longest.items() if name in named and seconds < 600} == {}
     assert min(longest.values()) > 0

@@ -188,7 +188,9 @@ def test_sixty_four_dimensions_and_the_largest_product_are_believed():
     assert (len(tensors[0].shape), tensors[1].num_elements) == (64, 2**64 - 1)
 
 
-@pytest.mark.parametrize(("name", "shown"), [("a\nb", r"'a\\nb'"), ("\x1b[2J", r"'\\x1b\[2J'"), ("n" * 500, "n" * 119 + "…: ")])
+@pytest.mark.parametrize(
+    ("name", "shown"), [("a\nb", r"'a\\nb'"), ("\x1b[2J", r"'\\x1b\[2J'"), ("n" * 500, "n" * 119 + "…: ")]
+)
 def test_a_name_stands_in_a_message_of_one_line(name, shown):
     with pytest.raises(HeaderMalformed, match=shown) as told:
         _parse(raw({name: {}}))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.fuzz.seeds import REGRESSIONS
 from tests import tokenizer_factory
+from tests.fuzz.seeds import REGRESSIONS
 from tests.tokenizer_factory import bench, ran, save
 from wirecheck import zoo_tokenizer
 from wirecheck.probes.tokenizer import TOKENIZER

@@ -16,25 +16,103 @@ Bytes = Callable[[bytes, int], bytes]
 ODD: tuple[Any, ...] = (
     *(None, True, False, 0, 1, -1, 2, 3, 7, 8, 64, 127, 255, 4096, 65536, 2**31 - 1, 2**31, 2**53, 2**63 - 1, 2**63),
     *(2**64, 10**12, 10**30, -(2**63), -(10**30), 0.5, -0.0, 1e308, 1e-308, float("nan"), float("inf"), 3.0),
-    *("", " ", "a", "\n", "\x00", "\x1b[31m", "\u202e", "\ud800", "é", "../x", "/etc/hostname", "C:\\x", "0", "1", "true"),
+    *(
+        "",
+        " ",
+        "a",
+        "\n",
+        "\x00",
+        "\x1b[31m",
+        "\u202e",
+        "\ud800",
+        "é",
+        "../x",
+        "/etc/hostname",
+        "C:\\x",
+        "0",
+        "1",
+        "true",
+    ),
     *("auto", "float32", "bfloat16", "fp8", "default", "llama", "qwen2", "gpt2", "gemma3", "t5", "a" * 300, "{}", "[]"),
     *([], {}, [[]], [{}], {"": {}}, [None], [1, 2], ["a"], {"a": 1}, {"model_type": "llama"}),
 )
 """What a field of any JSON may be found to be."""
 JINJA = (
     *("{{", "}}", "{%", "%}", "{#", "#}", "{%-", "-%}", "for m in messages", "endfor", "if", "elif", "else", "endif"),
-    *("set x = ", "namespace(", "macro f(a)", "endmacro", "f(1)", "raise_exception('x')", "strftime_now('%d')", "loop."),
-    *("messages[0]", "m.role", "m['content']", "|trim", "|length", "|tojson", "|join(',')", "|map('upper')", "~", "is "),
-    *("defined", "bos_token", "eos_token", "add_generation_prompt", "range(99)", "|list", "|string", "|items", "[::-1]"),
-    *("recursive", "loop(m)", "call f()", "endcall", "filter upper", "endfilter", "import", "include 'x'", "extends 'x'"),
+    *(
+        "set x = ",
+        "namespace(",
+        "macro f(a)",
+        "endmacro",
+        "f(1)",
+        "raise_exception('x')",
+        "strftime_now('%d')",
+        "loop.",
+    ),
+    *(
+        "messages[0]",
+        "m.role",
+        "m['content']",
+        "|trim",
+        "|length",
+        "|tojson",
+        "|join(',')",
+        "|map('upper')",
+        "~",
+        "is ",
+    ),
+    *(
+        "defined",
+        "bos_token",
+        "eos_token",
+        "add_generation_prompt",
+        "range(99)",
+        "|list",
+        "|string",
+        "|items",
+        "[::-1]",
+    ),
+    *(
+        "recursive",
+        "loop(m)",
+        "call f()",
+        "endcall",
+        "filter upper",
+        "endfilter",
+        "import",
+        "include 'x'",
+        "extends 'x'",
+    ),
     *("__class__", ".format(", "|attr('x')", "generation", "endgeneration", "break", "continue", "self.", "caller()"),
-    *("raw", "endraw", "block b", "endblock", "autoescape true", "'", '"', "\\", "\n", "(", ")", "[", "]", "and", "not"),
+    *(
+        "raw",
+        "endraw",
+        "block b",
+        "endblock",
+        "autoescape true",
+        "'",
+        '"',
+        "\\",
+        "\n",
+        "(",
+        ")",
+        "[",
+        "]",
+        "and",
+        "not",
+    ),
 )
 TOML = (
     *("[", "]", "[[", "]]", "=", ".", ",", "{", "}", '"', "'", '"""', "#", "\n", "[models.one]\n", 'id = "org/one"\n'),
     *("[gate]\n", "[[gate.accepted]]\n", 'pairs = "all"\n', 'pairs = [["one", "two"]]\n', 'require = "executed"\n'),
     *("[wire]\n", "[train]\n", "batch = 0\n", "minutes = inf\n", "seed = -1\n", "until = 2027-01-31\n", "1e999", "nan"),
-    *('gpus = ["H100-80GBx9999999"]\n', 'code = "CFG11"\n', 'on = "one"\n', "[models.one.expect]\n", "vocab_size = 1\n"),
+    *(
+        'gpus = ["H100-80GBx9999999"]\n',
+        'code = "CFG11"\n',
+        'on = "one"\n',
+        "[models.one.expect]\n",
+        "vocab_size = 1\n",
+    ),
     *('name = "a.b:c"\n', "options = {x = 1}\n", "[policy]\n", "[a]\n", "[pair]\n", 'source = "s"\n', "true", "0x1F"),
     *("1979-05-27T07:32:00Z", "07:32:00", "\\u0000", "\\ud800", "\x00", "é", "[a.b]\n", "a.b = 1\n"),
 )
@@ -113,12 +191,8 @@ class Mutator:
                 holder[key] = copy.deepcopy(other[other_key])
             case 3:
                 holder[key] = self._loan(dice)
-            case 4 if isinstance(holder[key], int) and not isinstance(holder[key], bool):
-                holder[key] += dice.choice((-1, 1, -8, 8, 2**32))
-            case 5 if isinstance(holder[key], str):
-                text = holder[key]
-                at = dice.randrange(len(text) + 1)
-                holder[key] = text[:at] + dice.choice(("", "\n", "\u202e", "|", "<b>", "{{x}}", "%s", "@")) + text[at + 1 :]
+            case 4 | 5:
+                holder[key] = _beside(holder[key], dice)
             case 6:
                 for _ in range(dice.choice((1, 5, 150))):
                     holder[key] = [holder[key]] if dice.random() < 0.5 else {"a": holder[key]}
@@ -157,6 +231,18 @@ class Mutator:
                 case _:
                     text = text[:at] + dice.choice(words) + text[at:]
         return text.encode("utf-8", "replace")
+
+
+def _beside(value: Any, dice: random.Random) -> Any:
+    """A number a little off, a text with one letter otherwise."""
+    match value:
+        case int() if not isinstance(value, bool):
+            return value + dice.choice((-1, 1, -8, 8, 2**32))
+        case str():
+            at = dice.randrange(len(value) + 1)
+            return value[:at] + dice.choice(("", "\n", "\u202e", "|", "<b>", "{{x}}", "%s", "@")) + value[at + 1 :]
+        case _:
+            return _odd(dice)
 
 
 def _odd(dice: random.Random) -> Any:

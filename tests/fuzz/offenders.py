@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import re
 import socket
@@ -57,7 +56,7 @@ def _starts() -> None:
 
 
 def _removes() -> None:
-    os.remove(tempfile.gettempdir() + "/no-such-file")
+    Path(tempfile.gettempdir(), "no-such-file").unlink()
 
 
 def _names_a_class() -> None:

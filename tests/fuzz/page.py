@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from tests.fuzz.contract import MOST_BYTES
@@ -31,6 +30,12 @@ This page is written by `python scripts/fuzz.py --page` from `tests/fuzz/log.jso
 `python scripts/fuzz.py TARGET --seconds 600` adds a line, and `tests/fuzz/mended.toml`. The kept inputs are read again
 under the same contract by `tests/test_fuzz_corpus.py`, in CI.
 """
+
+
+_COLUMNS = (
+    *("target", "began (UTC)", "seconds", "executions", "per second", "read as a value", "edges", "features", "corpus"),
+    *("peak MiB", "findings"),
+)
 
 
 def page() -> str:
@@ -59,10 +64,10 @@ def mended() -> list[dict[str, str]]:
 def _runs() -> Iterator[str]:
     yield "## Runs\n"
     yield (
-        "Edges and features are libFuzzer's counts over the instrumented Python code (wirecheck, jinja2, gguf, tomllib, "
-        "junitparser, transformers' configs); a finding is a kind of breach, of which the smallest input was kept.\n"
+        "Edges and features are libFuzzer's counts over the instrumented Python code (wirecheck, jinja2, gguf, "
+        "tomllib, junitparser, transformers' configs); a finding is a kind of breach, of which the smallest input was kept.\n"
     )
-    yield "| target | began (UTC) | seconds | executions | per second | read as a value | edges | features | corpus | peak MiB | findings |"
+    yield f"| {' | '.join(_COLUMNS)} |"
     yield "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
     for run in runs():
         spent = run["fuzzed_s"] or run["seconds"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import struct
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,40 +27,56 @@ def kept(name: str) -> tuple[Path, ...]:
 
 
 def seeds(name: str) -> Iterator[bytes]:
-    """Sound inputs for a target."""
+    """Inputs for a target: what is kept, and sound ones."""
     yield from (path.read_bytes() for path in kept(name))
-    match name:
-        case "header" | "weights":
-            yield from (SHARD, _many(), (0).to_bytes(8, "little"), b"version https://git-lfs.github.com/spec/v1\n")
-        case "index":
-            yield json.dumps({"metadata": {"total_size": 32}, "weight_map": {"a": _shard(1), "w": _shard(2)}}).encode()
-            yield from _recorded("model.safetensors.index.json", 20_000)
-        case "config" | "autoconfig":
-            yield from ((folder / "config.json").read_bytes() for folder in demo_folders())
-            yield from _recorded("config.json", 8_000)
-        case "tokenizer":
-            yield from _tokenizers()
-        case "generation":
-            yield json.dumps({"eos_token_id": [2, 3], "bos_token_id": 1, "transformers_version": "5.0.0"}).encode()
-            yield from _recorded("generation_config.json", 8_000)
-        case "template" | "template_probe":
-            yield tokenizer_factory.CHATML.encode()
-            yield from ((folder / "chat_template.jinja").read_bytes() for folder in demo_folders() if (folder / "chat_template.jinja").is_file())
-            yield from _recorded("chat_template.jinja", 12_000)
-        case "gguf":
-            yield from _ggufs()
-        case "gate":
-            yield from _gates()
-        case "lock":
-            yield _lock()
-        case "result":
-            yield to_json(factories.pair_result()).encode()
-            yield to_json(factories.pair_result(b=None, runs=())).encode()
-        case "baseline":
-            rows = (gates.row(gates.ran(gates.warning())), gates.lost("gone"))
-            yield to_json(gates.gate(*rows, accepted=(gates.acceptance("used"), gates.acceptance("expired")))).encode()
-        case "claims":
-            yield b'source = "a paper"\n[a]\nvocab_size = 128256\ntied = true\n[b]\nhidden_size = 64.5\n[pair]\nverdict = "compatible"\n'
+    yield from _SOUND[name]()
+
+
+def _headers() -> Iterator[bytes]:
+    yield from (SHARD, _many(), (0).to_bytes(8, "little"), b"version https://git-lfs.github.com/spec/v1\n")
+
+
+def _indexes() -> Iterator[bytes]:
+    yield json.dumps({"metadata": {"total_size": 32}, "weight_map": {"a": _shard(1), "w": _shard(2)}}).encode()
+    yield from _recorded("model.safetensors.index.json", 20_000)
+
+
+def _configs() -> Iterator[bytes]:
+    yield from ((folder / "config.json").read_bytes() for folder in demo_folders())
+    yield from _recorded("config.json", 8_000)
+
+
+def _generations() -> Iterator[bytes]:
+    yield json.dumps({"eos_token_id": [2, 3], "bos_token_id": 1, "transformers_version": "5.0.0"}).encode()
+    yield from _recorded("generation_config.json", 8_000)
+
+
+def _templates() -> Iterator[bytes]:
+    yield tokenizer_factory.CHATML.encode()
+    yield from _recorded("chat_template.jinja", 12_000)
+    for path in sorted(RECORDED.glob("*/tokenizer_config.json")):
+        template = json.loads(path.read_bytes()).get("chat_template")
+        if isinstance(template, str):
+            yield template.encode()[:12_000]
+
+
+def _results() -> Iterator[bytes]:
+    yield to_json(factories.pair_result()).encode()
+    yield to_json(factories.pair_result(b=None, runs=())).encode()
+
+
+def _baselines() -> Iterator[bytes]:
+    rows = (gates.row(gates.ran(gates.warning())), gates.lost("gone"))
+    yield to_json(gates.gate(*rows, accepted=(gates.acceptance("used"), gates.acceptance("expired")))).encode()
+
+
+def _claims() -> Iterator[bytes]:
+    tables = 'source = "a paper"\n[a]\nvocab_size = 128256\ntied = true\n[b]\nhidden_size = 64.5\n'
+    yield (tables + '[pair]\nverdict = "compatible"\n').encode()
+
+
+def _locks() -> Iterator[bytes]:
+    yield lock()
 
 
 def _shard(number: int) -> str:
@@ -109,12 +125,35 @@ _ADDED = {"id": 5, "content": "<s>", "single_word": False, "lstrip": False, "rst
 _PARTS: tuple[dict[str, Any], ...] = (
     {"added_tokens": [_ADDED | {"special": True}]},
     {"truncation": {"direction": "Right", "max_length": 8, "strategy": "LongestFirst", "stride": 0}},
-    {"padding": {"strategy": {"Fixed": 4}, "direction": "Left", "pad_to_multiple_of": 2, "pad_id": 0, "pad_type_id": 0, "pad_token": "H"}},
-    {"normalizer": {"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "Replace", "pattern": {"Regex": "a+"}, "content": "b"}]}},
-    {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "BAAAAAAAAAA="}, "decoder": {"type": "Metaspace", "replacement": "_"}},
+    {
+        "padding": {
+            "strategy": {"Fixed": 4},
+            "direction": "Left",
+            "pad_to_multiple_of": 2,
+            "pad_id": 0,
+            "pad_type_id": 0,
+            "pad_token": "H",
+        }
+    },
+    {
+        "normalizer": {
+            "type": "Sequence",
+            "normalizers": [{"type": "NFC"}, {"type": "Replace", "pattern": {"Regex": "a+"}, "content": "b"}],
+        }
+    },
+    {
+        "normalizer": {"type": "Precompiled", "precompiled_charsmap": "BAAAAAAAAAA="},
+        "decoder": {"type": "Metaspace", "replacement": "_"},
+    },
     {"pre_tokenizer": {"type": "Split", "pattern": {"Regex": "\\s+|\\w+"}, "behavior": "Isolated", "invert": False}},
-    {"pre_tokenizer": {"type": "FixedLength", "length": 3}, "decoder": {"type": "Strip", "content": "H", "start": 1, "stop": 1}},
-    {"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}, "decoder": {"type": "ByteFallback"}},
+    {
+        "pre_tokenizer": {"type": "FixedLength", "length": 3},
+        "decoder": {"type": "Strip", "content": "H", "start": 1, "stop": 1},
+    },
+    {
+        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
+        "decoder": {"type": "ByteFallback"},
+    },
     {
         "post_processor": {
             "type": "TemplateProcessing",
@@ -123,9 +162,24 @@ _PARTS: tuple[dict[str, Any], ...] = (
             "special_tokens": {"<s>": {"id": "<s>", "ids": [5], "tokens": ["<s>"]}},
         }
     },
-    {"model": {"type": "WordPiece", "vocab": {"H": 0, "##e": 1, "?": 2}, "unk_token": "?", "continuing_subword_prefix": "##", "max_input_chars_per_word": 9}},
+    {
+        "model": {
+            "type": "WordPiece",
+            "vocab": {"H": 0, "##e": 1, "?": 2},
+            "unk_token": "?",
+            "continuing_subword_prefix": "##",
+            "max_input_chars_per_word": 9,
+        }
+    },
     {"model": {"type": "WordLevel", "vocab": {"Hello": 0, "?": 1}, "unk_token": "?"}},
-    {"model": {"type": "Unigram", "unk_id": 0, "vocab": [["?", 0.0], ["H", -1.0], ["e", -2.5]], "byte_fallback": False}},
+    {
+        "model": {
+            "type": "Unigram",
+            "unk_id": 0,
+            "vocab": [["?", 0.0], ["H", -1.0], ["e", -2.5]],
+            "byte_fallback": False,
+        }
+    },
 )
 """Small tokenizers that between them have every kind of part."""
 
@@ -148,14 +202,15 @@ def _ggufs() -> Iterator[bytes]:
 def _gates() -> Iterator[bytes]:
     yield first_file(("org/one@main", "./two"), 2027).encode()
     yield (
-        '[models.one]\nid = "org/one"\nrevision = "abc"\nexpect = { hidden_size = 64, tied = true }\n'
-        '[models.two]\nid = "./two"\n[gate]\npairs = [["one", "two"]]\nrequire = "inspected"\ngpus = ["H100-80GBx2"]\n'
-        'minutes = 3.5\n[[gate.accepted]]\ncode = "TOK05"\non = "one+two"\nreason = "r"\nuntil = 2027-01-31\n'
-        '[wire]\nname = "pkg.mod:make"\noptions = { depth = 2 }\n[train]\nbatch = 2\ndtype = "float16"\n'
-    ).encode()
+        b'[models.one]\nid = "org/one"\nrevision = "abc"\nexpect = { hidden_size = 64, tied = true }\n'
+        b'[models.two]\nid = "./two"\n[gate]\npairs = [["one", "two"]]\nrequire = "inspected"\ngpus = ["H100-80GBx2"]\n'
+        b'minutes = 3.5\n[[gate.accepted]]\ncode = "TOK05"\non = "one+two"\nreason = "r"\nuntil = 2027-01-31\n'
+        b'[wire]\nname = "pkg.mod:make"\noptions = { depth = 2 }\n[train]\nbatch = 2\ndtype = "float16"\n'
+    )
 
 
-def _lock() -> bytes:
+def lock() -> bytes:
+    """A small wirecheck.lock."""
     file = {"name": "config.json", "size": 3, "sha256": "0" * 64}
     model = {"name": "one", "id": "org/one", "kind": "hub", "commit": "a" * 40, "files": [file], "beside": ["x.bin"]}
     told = {
@@ -165,3 +220,22 @@ def _lock() -> bytes:
         "results": [{"a": "one", "outcome": "compatible", "strength": "inspected", "digest": "1" * 64}],
     }
     return to_json(Lock.model_validate_json(json.dumps(told))).encode()
+
+
+_SOUND: dict[str, Callable[[], Iterator[bytes]]] = {
+    "header": _headers,
+    "weights": _headers,
+    "index": _indexes,
+    "config": _configs,
+    "autoconfig": _configs,
+    "tokenizer": _tokenizers,
+    "generation": _generations,
+    "template": _templates,
+    "template_probe": _templates,
+    "gguf": _ggufs,
+    "gate": _gates,
+    "lock": _locks,
+    "result": _results,
+    "baseline": _baselines,
+    "claims": _claims,
+}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-
 from pathlib import Path
 from typing import Literal
 
@@ -288,7 +287,9 @@ TARGETS: tuple[Target, ...] = (
         _template,
         (CannotRun,),
     ),
-    Target("template_probe", "a chat template, by its probe in the forked child", "jinja", _template_place, _template_probe),
+    Target(
+        "template_probe", "a chat template, by its probe in the forked child", "jinja", _template_place, _template_probe
+    ),
     Target(
         "gguf",
         "a GGUF file",

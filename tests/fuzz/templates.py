@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any
 
 from tests.fuzz.contract import Breach
-from wirecheck import templating, zoo
+from wirecheck import templating
 from wirecheck.probes.chats import CHATS
 from wirecheck.snapshot import Snapshot
 
