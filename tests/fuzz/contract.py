@@ -6,7 +6,6 @@ hook cannot be taken out again: this module is for processes of its own (the fuz
 
 from __future__ import annotations
 
-import gc
 import os
 import resource
 import signal
@@ -159,7 +158,6 @@ def _timer(seconds: float) -> Iterator[None]:
 
 class _Traced:
     def __init__(self) -> None:
-        gc.collect()
         tracemalloc.start(1)
 
     def taken(self) -> int:

@@ -65,7 +65,8 @@ def _runs() -> Iterator[str]:
     yield "## Runs\n"
     yield (
         "Edges and features are libFuzzer's counts over the instrumented Python code (wirecheck, jinja2, gguf, "
-        "tomllib, junitparser, transformers' configs); a finding is a kind of breach, of which the smallest input was kept.\n"
+        "tomllib, junitparser, transformers' configs); a finding is a kind of breach, of which the smallest "
+        "input was kept.\n"
     )
     yield f"| {' | '.join(_COLUMNS)} |"
     yield "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
