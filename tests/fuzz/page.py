@@ -29,6 +29,9 @@ inputs are changed again and again, and those that reach new code are changed fu
 This page is written by `python scripts/fuzz.py --page` from `tests/fuzz/log.jsonl`, to which every run of
 `python scripts/fuzz.py TARGET --seconds 600` adds a line, and `tests/fuzz/mended.toml`. The kept inputs are read again
 under the same contract by `tests/test_fuzz_corpus.py`, in CI.
+
+What it cannot hold: memory and time that a library of Rust's or C's takes for itself (a tokenizer's normalizer that
+makes a hundred letters of each, several times over). That is what the limits of the child process are for.
 """
 
 
