@@ -164,6 +164,11 @@ BROKEN = {
     "three offsets": {"x": {"dtype": "F32", "shape": [1], "data_offsets": [0, 2, 4]}},
     "begins after its end": {"x": _entry(4, 0)},
     "size is not dtype times shape": {"x": _entry(shape=(2,))},
+    "a size past 64 bits": {"x": _entry(0, 0, dtype="NEW", shape=[2**64, 0])},
+    "a product past 64 bits": {"x": _entry(0, 0, dtype="NEW", shape=[2**40, 2**40, 0])},
+    "an offset past 64 bits": {"x": _entry(0, 2**64, dtype="NEW")},
+    "an offset of 4300 digits": b'{"x":{"dtype":"NEW","shape":[],"data_offsets":[%s,%s]}}' % (b"9" * 4300, b"9" * 4300),
+    "too many dimensions": {"x": _entry(0, 4, shape=[1] * 65)},
     "overlap": {"x": _entry(0, 4), "y": _entry(2, 6)},
     "gap": {"x": _entry(0, 4), "y": _entry(5, 9)},
     "gap in front": {"x": _entry(1, 5)},
@@ -175,6 +180,21 @@ BROKEN = {
 def test_malformed(header):
     with pytest.raises(HeaderMalformed):
         parse_header(raw(header, b"\0" * 16), file_size=None)
+
+
+def test_sixty_four_dimensions_and_the_largest_product_are_believed():
+    sizes = {"x": _entry(0, 4, shape=[1] * 64), "y": _entry(4, 4, dtype="NEW", shape=[2**32 - 1, 2**32 + 1])}
+    tensors, _ = _parse(raw(sizes, b"1234"))
+    assert (len(tensors[0].shape), tensors[1].num_elements) == (64, 2**64 - 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"), [("a\nb", r"'a\\nb'"), ("\x1b[2J", r"'\\x1b\[2J'"), ("n" * 500, "n" * 119 + "…: ")]
+)
+def test_a_name_stands_in_a_message_of_one_line(name, shown):
+    with pytest.raises(HeaderMalformed, match=shown) as told:
+        _parse(raw({name: {}}))
+    assert "\n" not in str(told.value)
 
 
 def test_offsets_past_the_end_are_truncation():

@@ -82,7 +82,7 @@ def _written_down(path: Path, result: PairResult) -> tuple[Claim, ...]:
         raise UsageError(
             f"--claim {path}: {error.strerror or error}", next_step="name a .json or a .toml file"
         ) from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also a number of thousands of digits, or deep nesting
         raise UsageError(f"--claim {path}: not TOML: {error}", next_step=f"write {_FORM}") from None
     source = tables.pop("source", path.name)
     known: tuple[Subject, ...] = ("a",) if result.b is None else SUBJECTS

@@ -119,10 +119,10 @@ def read_file(path: Path) -> tuple[GateFile, _Pointer]:
         raise UsageError(f"{path}: not UTF-8: {error.reason}", next_step="save it as UTF-8") from None
     try:
         file = GateFile.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path}: not TOML: {error}", next_step="mend that line") from None
     except ValidationError as error:
         raise _refused(path, text, error) from None
+    except (ValueError, RecursionError) as error:  # of tomllib: its own, a number of thousands of digits, deep nesting
+        raise UsageError(f"{path}: not TOML: {error}", next_step="mend that line") from None
     at = _Pointer(path, text)
     _check_names(file, at)
     return file, at

@@ -65,7 +65,7 @@ def read_config(path: Path) -> dict[str, dict[str, Any]]:
         return {name: table for name, table in tables.items() if name not in ("models", "gate")}
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}", next_step="name a file that exists") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also a number of thousands of digits, or deep nesting
         raise UsageError(f"{path}: not TOML: {error}", next_step="mend the file, or leave --config out") from None
 
 

@@ -21,6 +21,8 @@ from wirecheck.weight_files import WeightFile, lfs_pointer
 
 KEPT_ARRAY_ITEMS = 4096
 """Longer lists (vocabularies, merges) are passed over: nothing here reads them."""
+MOST_TEXTS = 2**24
+"""Texts of one list that are walked over: a sparse file holds more without a byte on disk."""
 _ARRAY_HEAD_BYTES, _LENGTH_BYTES = 12, 8
 _UNREADABLE = (ValueError, KeyError, IndexError, TypeError, ArithmeticError, RecursionError, MemoryError)
 """What GGUFReader raises on bytes that are no GGUF."""
@@ -111,6 +113,8 @@ class _Reader(GGUFReader):
         if item != GGUFValueType.STRING:
             scalar = self.gguf_scalar_to_np[item]
             return offset + int(self._get(offset, scalar, count).nbytes)
+        if count > MOST_TEXTS:
+            raise ValueError(f"a list of {count} texts, which no vocabulary has")
         content, size = self.data.data, self.data.size
         order: Literal["little", "big"] = "big" if self.endianess == GGUFEndian.BIG else "little"
         for _ in range(count):

@@ -17,7 +17,14 @@ MAX_HEADER_BYTES = 100_000_000
 LFS_MAGIC = b"version https://git-lfs.github.com/spec/"
 """What a Git LFS pointer file begins with."""
 
+MOST_ELEMENTS = 2**64 - 1
+"""The largest size, position and product of sizes: safetensors counts in 64 bits."""
+MOST_DIMENSIONS = 64
+"""Of one tensor: numpy's limit, and more than torch prints."""
+
 _METADATA_KEY = "__metadata__"
+_SHOWN_NAME = 120
+"""Characters of a name that a message repeats."""
 _DTYPE_BITS = {
     **dict.fromkeys(("F4",), 4),
     **dict.fromkeys(("F6_E2M3", "F6_E3M2"), 6),
@@ -141,15 +148,22 @@ def _metadata(raw: Any) -> dict[str, str]:
 
 
 def _is_count(value: Any) -> bool:
-    """JSON's `true` is a Python int: it is none here."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    """JSON's `true` is a Python int: it is none here, and neither is a number that 64 bits do not hold."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_ELEMENTS
 
 
-def _entry(name: str, raw: Any, data_begin: int) -> TensorEntry:
+def _shown(text: str) -> str:
+    """A stranger's name in a message of one line: whole where it can be printed and is no novel."""
+    cut = text if len(text) <= _SHOWN_NAME else text[: _SHOWN_NAME - 1] + "…"
+    return cut if cut.isprintable() else repr(cut)
+
+
+def _entry(tensor: str, raw: Any, data_begin: int) -> TensorEntry:
+    name = _shown(tensor)
     try:
-        name.encode("utf-8")
+        tensor.encode("utf-8")
     except UnicodeEncodeError:
-        raise HeaderMalformed(f"the tensor name {name!r} is not Unicode text") from None
+        raise HeaderMalformed(f"the tensor name {name} is not Unicode text") from None
     if not isinstance(raw, dict):
         raise HeaderMalformed(f"{name}: its entry is not an object")
     dtype, shape, offsets = raw.get("dtype"), raw.get("shape"), raw.get("data_offsets")
@@ -157,17 +171,29 @@ def _entry(name: str, raw: Any, data_begin: int) -> TensorEntry:
         raise HeaderMalformed(f"{name}: its dtype is not a string")
     if not isinstance(shape, list) or not all(map(_is_count, shape)):
         raise HeaderMalformed(f"{name}: its shape is not a list of sizes")
+    _check_size(name, shape)
     if not isinstance(offsets, list) or len(offsets) != 2 or not all(map(_is_count, offsets)):  # noqa: PLR2004
         raise HeaderMalformed(f"{name}: its data_offsets are not two byte positions")
     begin, end = offsets
     if begin > end:
         raise HeaderMalformed(f"{name}: begins at byte {begin}, ends before it at {end}")
-    entry = TensorEntry(name, dtype, tuple(shape), data_begin + begin, data_begin + end)
+    entry = TensorEntry(tensor, dtype, tuple(shape), data_begin + begin, data_begin + end)
     bits = _DTYPE_BITS.get(dtype)
     # A dtype newer than this table is no error: its bytes still count, from the offsets.
     if bits is not None and entry.num_elements * bits != entry.num_bytes * 8:
-        raise HeaderMalformed(f"{name}: {entry.num_bytes} bytes cannot hold {dtype} of shape {list(shape)}")
+        raise HeaderMalformed(f"{name}: {entry.num_bytes} bytes cannot hold {_shown(dtype)} of shape {list(shape)}")
     return entry
+
+
+def _check_size(name: str, shape: list[int]) -> None:
+    """As safetensors does, in the order of the dimensions: a product past 64 bits is no size, whatever follows."""
+    if len(shape) > MOST_DIMENSIONS:
+        raise HeaderMalformed(f"{name}: has {len(shape)} dimensions, the limit is {MOST_DIMENSIONS}")
+    product = 1
+    for size in shape:
+        product *= size
+        if product > MOST_ELEMENTS:
+            raise HeaderMalformed(f"{name}: its shape {shape} has more elements than 64 bits count")
 
 
 def _check_layout(entries: list[TensorEntry], data_begin: int, file_size: int | None) -> None:
@@ -176,7 +202,7 @@ def _check_layout(entries: list[TensorEntry], data_begin: int, file_size: int | 
     for entry in entries:
         if entry.begin != end:
             kind = "overlaps the one before it" if entry.begin < end else "leaves a gap before it"
-            raise HeaderMalformed(f"{entry.name}: begins at byte {entry.begin}, {kind}, which ends at {end}")
+            raise HeaderMalformed(f"{_shown(entry.name)}: begins at byte {entry.begin}, {kind}, which ends at {end}")
         end = entry.end
     if file_size is None or end == file_size:
         return

@@ -8,7 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt, computed_field, model_validator
+from pydantic import (
+    Field,
+    FiniteFloat,
+    ModelWrapValidatorHandler,
+    NonNegativeInt,
+    PositiveInt,
+    computed_field,
+    model_validator,
+)
 
 from wirecheck.record import LADDER, Level, Outcome, Record, Scalar, Severity, Subject, same
 from wirecheck.specs import Acceptance, Expectation, GpuRequest, LockedSide, Pin, Policy, TrainSpec, WireSpec
@@ -260,17 +268,17 @@ class MemoryEstimate(Record):
             raise ValueError("the timeline holds more than the peak that the parts make")
         return self
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _total_is_the_sum(cls, data: Any) -> Any:
+    def _total_is_the_sum(cls, data: Any, made: ModelWrapValidatorHandler[MemoryEstimate]) -> MemoryEstimate:
         """A file carries the total for its readers; it is checked against the parts and dropped."""
-        if isinstance(data, dict) and "allocated_bytes" in data:
-            data = dict(data)
-            total = data.pop("allocated_bytes")
-            parts = sum(p["bytes"] if isinstance(p, dict) else p.bytes for p in data["parts"])
-            if total != parts:
-                raise ValueError(f"allocated_bytes is {total}, its parts make {parts}")
-        return data
+        if not isinstance(data, dict) or "allocated_bytes" not in data:
+            return made(data)
+        estimate = made({name: value for name, value in data.items() if name != "allocated_bytes"})
+        total = data["allocated_bytes"]
+        if total != estimate.allocated_bytes:
+            raise ValueError(f"allocated_bytes is {total!r}, its parts make {estimate.allocated_bytes}")
+        return estimate
 
 
 class Verdict(Record):

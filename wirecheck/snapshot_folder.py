@@ -218,7 +218,7 @@ def _add(total: hashlib._Hash, name: str, size: int, content: bytes) -> None:
 def _content(path: Path) -> bytes:
     """At most what a reader would read: a file past the bound counts by its first bytes and its size."""
     with path.open("rb") as file:
-        return file.read(max_bytes(path.name))
+        return file.read(min(max_bytes(path.name), path.stat().st_size))  # what is asked for is set aside first
 
 
 def _within(folder: Path, files: Iterable[str], fences: Sequence[Path]) -> None:

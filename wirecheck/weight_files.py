@@ -136,7 +136,7 @@ def leaves(name: str, root: Path, fences: Sequence[Path]) -> bool:
     try:
         there = (root / name).resolve()
         return not any(there.is_relative_to(fence.resolve()) for fence in fences)
-    except (OSError, RuntimeError):  # a link that turns in a circle
+    except (OSError, RuntimeError, ValueError):  # a link that turns in a circle, a name that no system can spell
         return True
 
 
@@ -146,7 +146,18 @@ def shards(index_name: str, index: dict[str, Any], format_: Format) -> Checkpoin
     if not isinstance(weight_map, dict) or not weight_map or not all(isinstance(v, str) for v in weight_map.values()):
         detail = "its weight_map is not an object that gives each tensor a file name"
         return broken_index(index_name, format_, detail)
+    if not all(map(_is_text, weight_map.values())):
+        return broken_index(index_name, format_, "a file name in its weight_map is not Unicode text")
     return Checkpoint(tuple(sorted(set(weight_map.values()))), format_, index_name)
+
+
+def _is_text(name: str) -> bool:
+    """JSON can spell half of a surrogate pair, which no file is named by and no report can hold."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def broken_index(index_name: str, format_: Format, detail: str, problem: Problem = "malformed") -> Checkpoint:

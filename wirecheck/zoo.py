@@ -19,6 +19,7 @@ from wirecheck.errors import CannotRun
 from wirecheck.model_types import architectures_by_type, causal_model_types, known_model_types
 from wirecheck.readiness import EXPERT_KEYS, LAYER_KEYS, absurd_size
 from wirecheck.zoo_fences import no_pickles, no_tokenizer_class
+from wirecheck.zoo_tokenizer import panics_told, tried
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,8 +48,6 @@ __all__ = [
 
 _ASKS_FOR_TRUST = "trust_remote_code=True"
 """What transformers' refusal to run a repository's code tells the user to pass."""
-_RUST_PANIC = "PanicException"
-"""What a panic in the tokenizers or safetensors library arrives as; it is no Exception."""
 MOST_PARTS = 1_000_000
 """Layers times experts a config may name before it is taken for hostile."""
 
@@ -105,7 +104,11 @@ def load_config(snapshot: Snapshot, *, trust_remote_code: bool) -> PretrainedCon
 def load_tokenizer(snapshot: Snapshot, *, trust_remote_code: bool) -> PreTrainedTokenizerBase:
     """The tokenizer as `AutoTokenizer` makes it from the snapshot's files. Raises Unloadable."""
     tokenizer: PreTrainedTokenizerBase = load("AutoTokenizer", snapshot, trust_remote_code=trust_remote_code)
-    return tokenizer
+    try:
+        with quiet():
+            return tried(tokenizer)
+    except Exception as error:  # its files are a stranger's: whatever it raises, it cannot be used
+        raise Unloadable(f"it fails at its first words: {told(error)}") from error
 
 
 def load(auto: str, snapshot: Snapshot, *, trust_remote_code: bool, trusted: bool = False, **given: Any) -> Any:
@@ -130,11 +133,9 @@ def load(auto: str, snapshot: Snapshot, *, trust_remote_code: bool, trusted: boo
     # `False`, never None: None makes transformers ask on stdin.
     options |= {"local_files_only": True, "trust_remote_code": trusted}
     try:
-        with quiet(), no_pickles(), reading:
+        with quiet(), no_pickles(), reading, panics_told():
             return getattr(transformers_library(), auto).from_pretrained(folder, **options)
-    except BaseException as error:  # files of strangers: whatever their reader raises, it is they who cannot be loaded
-        if not isinstance(error, Exception) and type(error).__name__ != _RUST_PANIC:
-            raise
+    except Exception as error:  # files of strangers: whatever their reader raises, it is they who cannot be loaded
         if not trusted and _ASKS_FOR_TRUST in str(error):
             if trust_remote_code:
                 return load(auto, snapshot, trust_remote_code=True, trusted=True, **given)
