@@ -45,7 +45,9 @@ def _overlap(header: dict[str, Any]) -> None:
 
 def _past_the_end(header: dict[str, Any]) -> None:
     last = max((n for n in header if n != "__metadata__"), key=lambda name: header[name]["data_offsets"])
-    header[last]["data_offsets"][1] += 4096
+    begin, end = header[last]["data_offsets"]
+    header[last]["data_offsets"] = [begin, 2 * end - begin]
+    header[last]["shape"][0] *= 2
 
 
 def _other_shape(header: dict[str, Any]) -> None:
@@ -268,7 +270,8 @@ WEIGHTS = (
             ("WGT12", "the MLPs are float32, all else bfloat16", _some_in_float32, "warn"),
             ("WGT12", "8-bit codes, and no quantization_config", _as_codes),
             ("WGT12", "fp8 with its scales, and no quantization_config", _as_narrow),
-            ("WGT14", "the MLPs are zeros, as a placeholder has them", each("mlp", lambda t: t * 0), "warn"),
+            ("WGT14", "the MLPs are zeros, as a placeholder has them", each("mlp", lambda t: t.new_zeros(t.shape)), "warn"),
+            ("WGT14", "the MLPs were multiplied by zero, so half of them is minus zero", each("mlp", lambda t: t * 0), "warn"),
         ),
     ),
     *plants(
@@ -290,11 +293,11 @@ WEIGHTS = (
     *plants("mixtral", (
         ("WGT05", "one expert was left out", drop("experts.3.")),
         ("WGT05", "the router was left out", drop("gate.weight")),
-        ("WGT06", "config.json has half the experts", lambda m: m.config(num_local_experts=2), "warn"),
+        ("WGT07", "config.json has half the experts, the router says otherwise", lambda m: m.config(num_local_experts=2)),
         ("WGT05", "config.json has twice the experts", lambda m: m.config(num_local_experts=8)),
     )),
     *plants("phi3", (("WGT05", "the fused projection was split by a conversion", rename("qkv_proj", "q_proj")),)),
-    *plants("neox", (("WGT05", "the head is named lm_head and the class reads embed_out", rename("embed_out", "lm_head")),)),
+    *plants("neox", (("WGT05", "the head was left out, by GPT-NeoX's own name", drop("embed_out")),)),
     *plants("falcon", (("WGT07", "config.json has many key-value heads, the files have one", lambda m: m.config(multi_query=False)),)),
     *plants("wrapper", (("WGT05", "the wrapper's language model was left out but for its table", drop("layers.1.")),)),
     *plants(
@@ -307,7 +310,7 @@ WEIGHTS = (
             ("WGT04", "a GGUF file's first bytes are not GGUF's", lambda m: m.put("model.gguf", b"GGML" + (m.path / "model.gguf").read_bytes()[4:])),
             ("CFG05", "a GGUF file announces 5 heads for a width of 32", _gguf(heads=5)),
             ("TOK01", "a GGUF file without a vocabulary", _gguf(tokens=False)),
-            ("TOK02", "a GGUF file whose stop lies past its rows", _gguf(eos=4000)),
+            ("TOK01", "a GGUF file whose stop is no token of its list", _gguf(eos=4000)),
         ),
     ),
     Plant(base="llama", code="WGT13", what="a bit of a pinned shard has turned", change=_one_bit, ask_policy=pins),
