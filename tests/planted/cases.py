@@ -144,6 +144,8 @@ class Plant(Case):
     severity: Severity = Severity.BLOCK
     ask_policy: Callable[[Folder], dict[str, Any]] | None = None
     """What the policy holds about the sound model, such as digests."""
+    ref: str | None = None
+    """What the user typed, where the model is to be taken for one of the hub."""
     command: Callable[[Path, Path], tuple[int, str]] | None = None
     """For what ends a command before any finding: runs it on (changed folder, empty folder); exit code and words."""
     exit: int = 0

@@ -9,7 +9,7 @@ from tests.planted.faults_tokenizer import declared
 from tests.tokenizer_factory import CHATML
 
 _LOOP = "{% for m in messages %}"
-_BOMB = "{% set ns = namespace(x='ab') %}{% for i in range(60) %}{% set ns.x = ns.x + ns.x %}{% endfor %}{{ ns.x }}"
+_BOMB = "{{ 'ab' * 10**10 }}"
 
 
 def edited(old: str, new: str) -> Change:
@@ -57,7 +57,7 @@ TEMPLATE = (
             ("TPL08", "nothing closes a turn", edited("<|im_end|>", ""), "warn"),
             ("TPL08", "a turn is closed with a word that is no token", edited("<|im_end|>", "<|end_of_turn|>"), "warn"),
             ("TPL09", "a loop of 10^12", before("{% for i in range(10**6) %}{% for j in range(10**6) %}{% endfor %}{% endfor %}")),
-            ("TPL09", "a text that doubles 60 times", before(_BOMB)),
+            ("TPL09", "20 GB of text", before(_BOMB)),
             ("TPL09", "a macro that calls itself without end", before("{% macro f(n) %}{{ f(n + 1) }}{% endmacro %}{{ f(0) }}")),
             ("TPL09", "a way through attributes to Python's classes", before("{{ ''.__class__.__mro__[1].__subclasses__() }}")),
             ("TPL09", "a format string that reaches attributes", before("{{ '{0.__class__.__init__.__globals__}'.format(raise_exception) }}")),

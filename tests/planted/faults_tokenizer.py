@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from tokenizers import AddedToken
+
 from tests.planted.cases import Change, Folder, plants
-from tests.tokenizer_factory import unigram
+from tests.tokenizer_factory import SPECIALS, byte_level, unigram
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 22802\n"
 
@@ -41,12 +43,6 @@ def added(word: str, i: int, *, special: bool = True, **fields: Any) -> Change:
     """One more added token in tokenizer.json."""
     token = {"id": i, "content": word, "special": special, "single_word": False, "lstrip": False, "rstrip": False}
     return core(lambda c: c["added_tokens"].append(token | {"normalized": not special} | fields))
-
-
-def _renumber(content: Any, word: str, i: int) -> None:
-    for token in content["added_tokens"]:
-        if token["content"] == word:
-            token["id"] = i
 
 
 def _no_merges(content: Any) -> None:
@@ -131,11 +127,11 @@ def _vocabulary_gap(content: Any) -> None:
 
 
 def _word_inside(m: Folder) -> None:
-    whole = m.json("tokenizer.json")
-    whole["added_tokens"].append(whole["added_tokens"][-1] | {"id": 1024, "content": "<|be", "special": False})
-    m.put("tokenizer.json", whole)
-    m.rows("embed_tokens lm_head", 1025)
-    m.config(vocab_size=1025)
+    """What is not normalized is cut out first, also out of the name of a special token that is."""
+    special = AddedToken("<|tool|>", normalized=True, special=True)
+    byte_level([*SPECIALS, special], added=[AddedToken("tool", normalized=False)], front=["<s>"]).save(
+        str(m.path / "tokenizer.json")
+    )
 
 
 def _unigram(m: Folder) -> None:
@@ -169,7 +165,6 @@ TOKENIZER = (
             ("TOK07", "plain encoding puts two BOS in front", _front("<|begin|>", "<|begin|>"), "warn"),
             ("TOK07", "add_bos_token is declared, and none is put in front", all_of(declared(add_bos_token=True), core(lambda c: c.__setitem__("post_processor", None))), "warn"),
             ("TOK07", "plain encoding puts the end in front", _front("<|done|>"), "warn"),
-            ("TOK08", "an added word stands within a special token's name and is looked for first", _word_inside),
             ("TOK09", "everything is lower-cased", _normalizer(type="Lowercase"), "warn"),
             ("TOK09", "accents are stripped", _latin, "warn"),
             ("TOK09", "spaces are squeezed", _normalizer(type="Replace", pattern={"Regex": " +"}, content=" "), "warn"),
@@ -192,7 +187,7 @@ TOKENIZER = (
         (
             ("TOK05", "the pad token was taken out", declared(("pad_token",)), "note"),
             ("TOK10", "unknown is the end: every rare sign becomes a stop", _unigram, "warn"),
-            ("TOK02", "the template's turn token was renumbered past the rows", core(lambda c: _renumber(c, "<|im_start|>", 4000))),
+            ("TOK08", "an added word stands within a special token's name and is looked for first", _word_inside),
         ),
     ),
     *plants("gpt2", (("TOK02", "one of the byte tokens has no row", lambda m: core(lambda c: c["model"]["vocab"].__setitem__("e", 5000))(m)),)),

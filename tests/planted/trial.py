@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from tests.planted.cases import Asked, Case, Folder, Harmless, Plant
+from tests.planted.cases import Asked, Case, Folder, Harmless, Plant, nothing
 from wirecheck.runner import Check, Request, Silent
-from wirecheck.schema import Crashed, Level, Outcome, PairResult, Policy, Severity, TrainSpec, WireSpec
+from wirecheck.schema import Crashed, Level, Outcome, PairResult, Policy, ProbeRun, Severity, TrainSpec, WireSpec
 from wirecheck.snapshot import Snapshot, parse_ref, take
 from wirecheck.verdict import judge
 
 GRAVE = (Severity.BLOCK, Severity.WARN)
 _TRAIN: dict[str, Any] = {"batch": 2, "context": 8, "answer": 8, "dtype": "float32"}
+OWN = {"name": "tests.tiny_wires:TinyWire"}
+"""The sound wire beside which a broken wire of a user's own is put."""
 _WIRE: dict[str, Any] = {"latent_length": 4, "latent_width": 64, "max_bytes": 128}
 
 Told = tuple[str, str, str]
@@ -61,7 +63,7 @@ class Bench:
 
     def __init__(self, bases: Mapping[str, Path], room: Path) -> None:
         self.bases, self.room = bases, room
-        self._sound: dict[Any, Seen] = {}
+        self._sound: dict[Any, tuple[Seen, PairResult]] = {}
 
     def run(self, case: Case) -> Result:
         """One case, and the sound model it was made from."""
@@ -77,18 +79,22 @@ class Bench:
         if isinstance(case, Plant) and case.command is not None:
             return self._ended(case, place, begin)
         other = None if case.beside is None else self.bases[case.beside]
-        seen = _check(case, place, other, policy)
-        result = compare(case, self.sound(case), seen)
+        sound, of_models = self.sound(case)
+        known = of_models.runs if other is not None and case.change is nothing and not case.train else ()
+        seen, _ = _check(case, place, other, policy, known=known)
+        result = compare(case, sound, seen)
         return Result(**(vars(result) | {"seconds": time.perf_counter() - begin}))
 
-    def sound(self, case: Case) -> Seen:
-        """What is said of the sound model, asked without what the case itself asks otherwise."""
-        plain = Asked(depth=case.depth) if isinstance(case, Plant) else case
+    def sound(self, case: Case) -> tuple[Seen, PairResult]:
+        """What is said of the sound model (and wire), asked without what a plant asks otherwise."""
+        wire = OWN if ":" in case.wire.get("name", "") else {}
+        plain = Asked(depth=case.depth, wire=wire) if isinstance(case, Plant) else case
         key = (case.base, case.beside, case.depth, *(repr(sorted(part.items())) for part in _options(plain)))
         if key not in self._sound:
             other = None if case.beside is None else self.bases[case.beside]
-            asked = Case(base=case.base, what="", beside=case.beside, **vars(plain)) if type(plain) is Asked else case
-            self._sound[key] = _check(asked, self.bases[case.base], other, dict(plain.policy), sound=True)
+            asked = {name: getattr(plain, name) for name in ("depth", "policy", "train", "wire")}
+            one = Case(base=case.base, what="", beside=case.beside, **asked)
+            self._sound[key] = _check(one, self.bases[case.base], other, dict(plain.policy))
         return self._sound[key]
 
     def _ended(self, case: Plant, place: Path, begin: float) -> Result:
@@ -137,7 +143,9 @@ def _wrong(case: Plant, seen: Seen) -> str:
     return ""
 
 
-def _check(case: Case, a: Path, b: Path | None, policy: dict[str, Any], *, sound: bool = False) -> Seen:
+def _check(
+    case: Case, a: Path, b: Path | None, policy: dict[str, Any], *, known: Sequence[ProbeRun] = ()
+) -> tuple[Seen, PairResult]:
     asked = Policy(**{"depth": case.depth, "required": case.depth, "device": "cpu", **policy})
     request = Request(
         wire=WireSpec(**(_WIRE | dict(case.wire))),
@@ -146,10 +154,14 @@ def _check(case: Case, a: Path, b: Path | None, policy: dict[str, Any], *, sound
         seed=0,
         command="soundness",
     )
-    check = Check(request, _taken(a), None if b is None else _taken(b), Silent())
-    with _classes(None if sound else case):
+    first = _taken(a)
+    if isinstance(case, Plant) and case.ref is not None:
+        first = replace(first, ref=parse_ref(case.ref))
+    held = {side: [run for run in known if run.subject == side] for side in ("a", "b")} if known else {}
+    check = Check(request, first, None if b is None else _taken(b), Silent(), known=held)
+    with _classes(case):
         result = check.run()
-    return _seen(check, result, asked)
+    return _seen(check, result, asked), result
 
 
 def _taken(folder: Path) -> Snapshot:
@@ -172,11 +184,11 @@ def _seen(check: Check, result: PairResult, policy: Policy) -> Seen:
 
 
 @contextmanager
-def _classes(case: Case | None) -> Iterator[None]:
+def _classes(case: Case) -> Iterator[None]:
     """Within it, the twin and the real weights of model A are of the class that the case makes of theirs."""
     from wirecheck import zoo_twin, zoo_weights
 
-    if case is None or case.class_ is None:
+    if case.class_ is None:
         yield
         return
     change = case.class_
@@ -196,8 +208,3 @@ def _classes(case: Case | None) -> Iterator[None]:
         yield
     finally:
         zoo_twin.twin, zoo_weights.load_weights = twin, load
-
-
-def deepest(*levels: Level) -> Level:
-    """The highest rung of several."""
-    return max(levels, key=lambda level: level.rank)
