@@ -122,7 +122,7 @@ class Asked:
     wire: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Case(Asked):
     """One change of one sound model (or of the pair `base` + `beside`), or of what is asked."""
 
@@ -136,7 +136,7 @@ class Case(Asked):
     """What becomes of the class of the model, for faults of a class: the twin and the real weights get it."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Plant(Case):
     """A fault, and the code that must fire."""
 
@@ -144,6 +144,8 @@ class Plant(Case):
     severity: Severity = Severity.BLOCK
     ask_policy: Callable[[Folder], dict[str, Any]] | None = None
     """What the policy holds about the sound model, such as digests."""
+    against: tuple[str, str | None] | None = None
+    """The sound models that the outcome is held against, where these are not base and beside."""
     ref: str | None = None
     """What the user typed, where the model is to be taken for one of the hub."""
     command: Callable[[Path, Path], tuple[int, str]] | None = None
@@ -151,13 +153,16 @@ class Plant(Case):
     exit: int = 0
     said: str = ""
 
+    why_missed: str = ""
+    """For a fault that is known not to be found: why, in a sentence for the page."""
+
     @property
     def family(self) -> str:
         """The three letters."""
         return self.code[:3]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Harmless(Case):
     """A change that means nothing: verdict, warnings and blocks must stay as they were."""
 

@@ -179,13 +179,12 @@ class _StaleCache:
 
 
 class _MaskedIsNan:
-    """A softmax over nothing: a row that is all padding is NaN, values and gradients."""
+    """A statistic over the rows: one that is all padding makes it log(0), and the whole batch NaN."""
 
     def forward(self, *args: Any, attention_mask: Any = None, **rest: Any) -> Any:
         out = super().forward(*args, attention_mask=attention_mask, **rest)  # type: ignore[misc]
         if attention_mask is not None and attention_mask.dim() == 2:
-            empty = (attention_mask.sum(-1) == 0)[:, None, None]
-            out.logits = torch.where(empty, torch.nan, out.logits)
+            out.logits = out.logits + (0 * torch.log(attention_mask.sum(-1).float())).sum()
         return out
 
 
@@ -246,7 +245,7 @@ EMBEDS = (
             ("mistral", "EMB06", "padding on the right reaches real positions", _LengthCounts, "warn"),
             ("qwen3", "EMB06", "the mask is not passed on", _NoMask, *_TRAP),
             ("mistral", "EMB08", "the cache's continuation is not the full forward's", _StaleCache, "warn"),
-            ("qwen3", "EMB09", "a row of padding alone is NaN", _MaskedIsNan, *_TRAP),
+            ("qwen3", "EMB09", "a row of padding alone makes the batch NaN", _MaskedIsNan, *_TRAP),
             ("mistral", "EMB12", "embeds are scaled in place", _InPlace, *_TRAP),
             ("qwen3", "EMB10", "the class scales every vector before its first block", _Shifted, "note"),
         ),

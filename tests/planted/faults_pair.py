@@ -16,6 +16,8 @@ from wirecheck.schema import Level, LockedSide, Severity
 
 _TWINS: dict[str, Any] = {"base": "qwen3", "beside": "qwen3", "severity": Severity.NOTE}
 
+_OTHERS: dict[str, Any] = {"base": "qwen3", "against": ("qwen3", "qwen3"), "severity": Severity.NOTE}
+
 
 def _command(ask: Callable[[Hub, Path], tuple[str, ...]], fault: Fault | None = None, **extra: str) -> Any:
     """`wirecheck` in a process of its own against a hub on this machine that serves the folder's files."""
@@ -53,23 +55,22 @@ def _locked(m: Folder) -> dict[str, Any]:
     return {"locked": (LockedSide(subject="a", commit="sha256:" + "0" * 64, files=files),)}
 
 
-def _gpu(name: str, count: int = 1) -> dict[str, Any]:
-    return {"gpus": [{"name": name, "count": count}]}
-
-
-def _memory(code: str, what: str, severity: str, policy: dict[str, Any], base: str = "mistral", **train: Any) -> Plant:
-    return Plant(base=base, code=code, what=what, severity=Severity(severity), policy=policy, train=train, depth=Level.SIMULATED)
+def _memory(code: str, what: str, severity: str, gpu: str, width: int, *, count: int = 1) -> Plant:
+    return Plant(
+        base="qwen3", code=code, what=what, severity=Severity(severity), depth=Level.SIMULATED,
+        policy={"gpus": [{"name": gpu, "count": count}]}, wire={"latent_width": width},
+    )  # fmt: skip
 
 
 PAIR = (
-    Plant(**_TWINS, code="PAR05", what="both sides are one model, in two folders"),
-    Plant(base="qwen3", beside="mixtral", severity=Severity.NOTE, code="PAR04", what="the head dimensions differ"),
-    Plant(base="mistral", beside="llama", severity=Severity.NOTE, code="PAR01", what="32 dimensions beside 128"),
-    Plant(base="mistral", beside="llama", severity=Severity.NOTE, code="PAR02", what="a vocabulary of bytes beside one of pieces"),
-    Plant(base="mistral", beside="qwen", severity=Severity.NOTE, code="PAR03", what="a token per byte beside a token per piece"),
-    _memory("MEM01", "a batch of 200,000 on one T4", "block", _gpu("T4"), batch=200_000, context=400),
-    _memory("MEM01", "a batch of 4,000,000 on eight H100", "block", _gpu("H100-80GB", 8), batch=4_000_000, context=400),
-    _memory("MEM02", "a batch that a T4 holds by a hair", "warn", _gpu("T4"), batch=17_000, context=100),
+    Plant(**_TWINS, code="PAR05", what="both sides are one model, in two folders", against=("qwen3", "mistral")),
+    Plant(**_OTHERS, beside="mistral", code="PAR04", what="the heads have other dimensions"),
+    Plant(**_OTHERS, beside="llama", code="PAR01", what="32 dimensions beside 128"),
+    Plant(**_OTHERS, beside="llama", code="PAR02", what="a vocabulary of bytes beside one of pieces"),
+    Plant(**_OTHERS, beside="qwen", code="PAR03", what="a token per byte beside a token per piece"),
+    _memory("MEM01", "a wire 9,600 wide on one T4", "block", "T4", 9600),
+    _memory("MEM01", "a wire 65,536 wide on four H100", "block", "H100-80GB", 65_536, count=4),
+    _memory("MEM02", "a wire that a T4 holds by a hair", "warn", "T4", 2976),
     _hub("HUB01", "the repository is not there", "check the name", _asking("org/other"), Fault(status=404)),
     _hub("HUB01", "the revision is not there", "revision", _asking("org/name@v9")),
     _hub("HUB02", "the repository is gated", "gated", _asking("org/name"), Fault(status=403, headers={"X-Error-Code": "GatedRepo"})),

@@ -42,9 +42,8 @@ class Seen:
 
 @dataclass(frozen=True)
 class Result:
-    """A case and what came of it."""
+    """What came of a case."""
 
-    case: Case
     kind: Kind
     new: tuple[Told, ...]
     """What was said of the changed model and not of the sound one."""
@@ -80,7 +79,8 @@ class Bench:
             return self._ended(case, place, begin)
         other = None if case.beside is None else self.bases[case.beside]
         sound, of_models = self.sound(case)
-        known = of_models.runs if other is not None and case.change is nothing and not case.train else ()
+        same = other is not None and case.change is nothing and not (case.train or getattr(case, "against", None))
+        known = of_models.runs if same else ()
         seen, _ = _check(case, place, other, policy, known=known)
         result = compare(case, sound, seen)
         return Result(**(vars(result) | {"seconds": time.perf_counter() - begin}))
@@ -89,12 +89,12 @@ class Bench:
         """What is said of the sound model (and wire), asked without what a plant asks otherwise."""
         wire = OWN if ":" in case.wire.get("name", "") else {}
         plain = Asked(depth=case.depth, wire=wire) if isinstance(case, Plant) else case
-        key = (case.base, case.beside, case.depth, *(repr(sorted(part.items())) for part in _options(plain)))
+        base, beside = (case.against if isinstance(case, Plant) else None) or (case.base, case.beside)
+        key = (base, beside, case.depth, *(repr(sorted(part.items())) for part in _options(plain)))
         if key not in self._sound:
-            other = None if case.beside is None else self.bases[case.beside]
+            other = None if beside is None else self.bases[beside]
             asked = {name: getattr(plain, name) for name in ("depth", "policy", "train", "wire")}
-            one = Case(base=case.base, what="", beside=case.beside, **asked)
-            self._sound[key] = _check(one, self.bases[case.base], other, dict(plain.policy))
+            self._sound[key] = _check(Case(base=base, what="", **asked), self.bases[base], other, dict(plain.policy))
         return self._sound[key]
 
     def _ended(self, case: Plant, place: Path, begin: float) -> Result:
@@ -107,7 +107,7 @@ class Bench:
         wrong = "" if code else "the command ended as if all were well"
         new = ((case.code, "block", "a"),) if right else ()
         return Result(
-            case, "found" if right else "missed", new, (), outcome, outcome, wrong, (words[-200:],),
+            "found" if right else "missed", new, (), outcome, outcome, wrong, (words[-200:],),
             time.perf_counter() - begin,
         )  # fmt: skip
 
@@ -121,7 +121,7 @@ def compare(case: Case, sound: Seen, seen: Seen) -> Result:
     new = tuple(sorted(seen.told - sound.told))
     gone = tuple(sorted(told for told in sound.told - seen.told if told[1] in GRAVE))
     grave = [told for told in new if told[1] in GRAVE]
-    common: dict[str, Any] = {"case": case, "new": new, "gone": gone, "outcome": seen.outcome, "strict": seen.strict}
+    common: dict[str, Any] = {"new": new, "gone": gone, "outcome": seen.outcome, "strict": seen.strict}
     common["claims"] = seen.claims
     if isinstance(case, Plant):
         hit = any(told[:2] == (case.code, case.severity) for told in new)

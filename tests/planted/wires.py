@@ -80,6 +80,13 @@ class FirstByte(TinyWire):
         return super().prefix(batch._replace(sources=tuple("a" * len(s) for s in batch.sources)))
 
 
+class EightBytes(TinyWire):
+    """The encoder reads eight bytes of its source."""
+
+    def prefix(self, batch: Batch) -> dict[str, Tensor]:
+        return super().prefix(batch._replace(sources=tuple(source[:8] for source in batch.sources)))
+
+
 class Uncheckpointed(TinyWire):
     """Takes the gradient through no_grad'ed layers' neighbours: checkpointing is switched off by the wire."""
 
@@ -97,10 +104,10 @@ class NoStop(TinyWire):
 
 
 class OfTheOther(TinyWire):
-    """Answers in the ids of the other model's tokenizer."""
+    """A is asked for answers in the ids of B's tokenizer."""
 
     def answer_ids(self, side: str, answer: str) -> list[int]:
-        return super().answer_ids("a" if side == "b" else "b", answer)
+        return super().answer_ids("b", answer)
 
 
 class EndInAnchor(TinyWire):
