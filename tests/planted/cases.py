@@ -112,7 +112,7 @@ def nothing(_: Folder) -> None:
     """The model is as it was; the fault is elsewhere."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Asked:
     """What a check is asked, where it is not the default of the corpus."""
 
