@@ -13,7 +13,7 @@ RUNS := $(VENV)/.runs
 TESTS := $(VENV)/.tests
 REQUIRED := import sys; sys.exit(sys.version_info < (3, 11) and "wirecheck needs Python 3.11 or newer: PYTHON=python3.12")
 
-.PHONY: demo test slurm browser lint mutants types check reports site demo-models benchmarks wheel clean
+.PHONY: demo test slurm browser lint mutants soundness types check reports site demo-models benchmarks wheel clean
 .DEFAULT_GOAL := demo
 
 demo: $(RUNS)  ## two built-in models through the whole of `pair`; the report is in wirecheck-demo/
@@ -38,6 +38,9 @@ lint: $(TESTS)  ## ruff, and its formatter as a check
 
 mutants: $(TESTS)  ## every planted mistake in the verdict must be caught by its tests (half a minute)
 	$(BIN)/python scripts/mutate_verdict.py
+
+soundness: $(TESTS)  ## every planted fault is found, no harmless change raises an alarm: docs/soundness.md is so now (a minute)
+	$(BIN)/python scripts/soundness.py --check
 
 types: $(TESTS)  ## mypy --strict
 	$(BIN)/mypy --strict wirecheck

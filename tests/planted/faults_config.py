@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
-from tests.planted.cases import Folder, Plant, nothing, plants
-from wirecheck.schema import Level, Severity
+from tests.planted.cases import Folder, Plant, plants
+from wirecheck.schema import Level
 
 _FP8 = {"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": [128, 128]}
 _GPTQ = {"quant_method": "gptq", "bits": 4, "group_size": 128, "desc_act": False}
@@ -108,4 +106,3 @@ CONFIG = (
     Plant(base="gemma", code="CFG03", what="an encoder made of a decoder: use_bidirectional_attention", depth=Level.SIMULATED,
           change=lambda m: m.config(use_bidirectional_attention=True)),
 )
-__all__ = ["CONFIG", "Severity", "json", "nothing"]

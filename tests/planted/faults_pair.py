@@ -11,7 +11,6 @@ from typing import Any
 
 from tests.hubserver import Fault, Hub, serving
 from tests.planted.cases import Folder, Plant
-from tests.planted.faults_weights import drop
 from wirecheck.schema import Level, LockedSide, Severity
 
 _TWINS: dict[str, Any] = {"base": "qwen3", "beside": "qwen3", "severity": Severity.NOTE}
@@ -85,4 +84,3 @@ PAIR = (
     Plant(base="mistral", code="WGT13", what="a lock knows nothing of a template that is there", ask_policy=_locked,
           change=lambda m: m.put("additional_chat_templates/rag.jinja", "{{ messages }}")),
 )
-__all__ = ["PAIR", "drop"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tests.planted.cases import Change, Folder, plants
-from tests.planted.faults_tokenizer import declared
 from tests.tokenizer_factory import CHATML
 
 _LOOP = "{% for m in messages %}"
@@ -73,4 +72,3 @@ TEMPLATE = (
         ),
     ),
 )
-__all__ = ["TEMPLATE", "declared"]

@@ -192,4 +192,3 @@ TOKENIZER = (
     ),
     *plants("gpt2", (("TOK02", "one of the byte tokens has no row", lambda m: core(lambda c: c["model"]["vocab"].__setitem__("e", 5000))(m)),)),
 )
-__all__ = ["TOKENIZER", "added", "all_of", "core", "declared"]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
-from pathlib import Path
 from typing import Any
 
 from tests.planted import gguf_models
@@ -324,4 +322,3 @@ def _with(m: Folder, name: str) -> None:
     m.weights(lambda tensors: tensors.__setitem__(name, torch.ones(4, 4)) if "lm_head.weight" in tensors else None)
 
 
-__all__ = ["WEIGHTS", "Path", "pickle"]

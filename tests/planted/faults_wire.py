@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.planted.cases import Plant
+from tests.planted.faults_values import shuffled_tokenizer
 from wirecheck.schema import Level, Severity
 
 _PAIR = {"base": "mistral", "beside": "qwen3", "depth": Level.SIMULATED}
@@ -50,11 +51,11 @@ WIRE = (
     own("WIR14", "two BOS before the anchor", f"{_WORDS}:TwoBos", "warn"),
     own("WIR14", "the anchor ends the turn before the answer", "EndInAnchor", "warn"),
     own("WIR15", "the anchor ends in a blank, which belongs to the answer's first token", f"{_WORDS}:TrailingSpace", "warn", base="llama", beside="qwen"),
-    own("WIR17", "answers in the other tokenizer's ids", "OfTheOther", base="qwen", beside="llama"),
+    own("WIR17", "answers in the other tokenizer's ids", "OfTheOther", beside="mistral", change=shuffled_tokenizer),
     own("WIR17", "rows of sources and of answers in another order", f"{_ANSWERS}:Swapped"),
     own("WIR17", "no answer ends in a stop token", "NoStop", "note", train={"answer": 64}),
     own("WIR18", "the wire switches checkpointing off again", "Uncheckpointed", "warn", train={"grad_checkpointing": True}),
-    own("WIR19", "the source is given to A in B's ids", "tests.test_readings:Confused", base="qwen", beside="llama"),
+    own("WIR19", "the source is given to A in B's ids", "tests.test_readings:Confused", beside="mistral", change=shuffled_tokenizer),
     shipped("WIR13", "a latent width that the encoder's heads do not divide", latent_width=65),
     shipped("WIR13", "states of layer 40 of a model with 2", name="resampler", source_layer=40),
     own("WIR16", "the encoder reads eight bytes of its source", "EightBytes", "note"),

@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.planted import gguf_models
 from tests.planted.cases import Change, Folder, Harmless, Tensors
-from tests.planted.faults_tokenizer import added, all_of, core, declared
+from tests.planted.faults_tokenizer import added, core, declared
 from tests.planted.faults_weights import INDEX, ONE, TWO, rename
 from wirecheck.schema import Level
 
@@ -359,4 +359,3 @@ HARMLESS = (
     *_rows("mixtral", ("keys of the router's loss left out", lambda m: m.config(["router_aux_loss_coef", "router_jitter_noise"]))),
     *_rows("gguf", ("a GGUF file with a description", _gguf(note="made by hand"))),
 )
-__all__ = ["HARMLESS", "all_of"]

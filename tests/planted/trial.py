@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from tests.planted.cases import Asked, Case, Folder, Harmless, Plant, nothing
 from wirecheck.runner import Check, Request, Silent
-from wirecheck.schema import Crashed, Level, Outcome, PairResult, Policy, ProbeRun, Severity, TrainSpec, WireSpec
+from wirecheck.schema import Crashed, Outcome, PairResult, Policy, ProbeRun, Severity, TrainSpec, WireSpec
 from wirecheck.snapshot import Snapshot, parse_ref, take
 from wirecheck.verdict import judge
 
