@@ -100,5 +100,3 @@ def test_the_committed_page_is_of_this_corpus():
     assert int(counts[0]) == len(PLANTS)
     assert int(counts[1]) >= 0.99 * len(PLANTS)
     assert f"{len(CASES) - len(PLANTS)} harmless changes: {len(CASES) - len(PLANTS)} silent, 0 false alarms." in text
-
-

@@ -60,7 +60,7 @@ def _is_zero(path: Path, tensor: TensorEntry) -> bool:
 
 
 def _all_zeros(chunk: bytes, offset: int, width: int) -> bool:
-    """Whether every number is zero, of either sign. `offset`: of the first byte within its number; width 0: no float."""
+    """Whether every number is zero, of either sign. `offset`: of the first byte in its number; width 0: no float."""
     zeros = chunk.count(0)
     if zeros == len(chunk) or not width:
         return zeros == len(chunk)

@@ -237,8 +237,12 @@ def fit(snapshot: Snapshot, config: PretrainedConfig) -> Fit:
     broken = {
         name: Misshapen(name, "parts that cannot be joined", _shape(model, name)) for name in info.conversion_errors
     }
-    short = {name: words for name, *shapes in info.mismatched_keys if (words := lacking(name, snapshot.tensors, *shapes))}
-    bad = [Misshapen(name, dims(seen), dims(wanted)) for name, seen, wanted in info.mismatched_keys if name not in short]
+    short = {
+        name: words for name, *shapes in info.mismatched_keys if (words := lacking(name, snapshot.tensors, *shapes))
+    }
+    bad = [
+        Misshapen(name, dims(seen), dims(wanted)) for name, seen, wanted in info.mismatched_keys if name not in short
+    ]
     missing = {name for name in info.missing_keys if name not in broken} | set(short.values())
     result = Fit(
         class_name,

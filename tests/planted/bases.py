@@ -37,7 +37,11 @@ def _configs() -> dict[str, Callable[[], Any]]:
     gemma = _SIZES | {"head_dim": 8, "layer_types": ["sliding_attention", "full_attention"], "sliding_window": 64}
     gpt2 = {
         **{key: _SIZES[key] for key in ("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id")},
-        "n_embd": 32, "n_head": 4, "n_layer": 2, "n_positions": 512, "tie_word_embeddings": True,
+        "n_embd": 32,
+        "n_head": 4,
+        "n_layer": 2,
+        "n_positions": 512,
+        "tie_word_embeddings": True,
     }
     return {
         "gemma": lambda: t.Gemma3ForCausalLM(t.Gemma3TextConfig(**gemma)),

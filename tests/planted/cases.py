@@ -62,7 +62,9 @@ class Folder:
         if (self.path / "chat_template.jinja").is_file():
             self.put("chat_template.jinja", change(self.text("chat_template.jinja")))
         else:
-            self.edit("tokenizer_config.json", chat_template=change(self.json("tokenizer_config.json")["chat_template"]))
+            self.edit(
+                "tokenizer_config.json", chat_template=change(self.json("tokenizer_config.json")["chat_template"])
+            )
 
     @property
     def shards(self) -> list[Path]:

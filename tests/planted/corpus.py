@@ -30,7 +30,7 @@ CASES: tuple[Case, ...] = (*PLANTS, *HARMLESS)
 FAMILIES = ("CFG", "WGT", "TOK", "TPL", "EMB", "WIR", "PAR", "MEM", "HUB", "ENV")
 
 _worker: tuple[Bench, Sequence[Case]] | None = None
-"""Of a worker, which is forked with the libraries and the cases at hand: a case holds functions, which do not travel."""
+"""Of a worker, forked with the libraries and the cases at hand: a case holds functions, which do not travel."""
 
 
 @dataclass(frozen=True)

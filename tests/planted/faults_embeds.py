@@ -10,6 +10,7 @@ import torch
 
 from tests.planted.cases import Plant
 from tests.planted.faults_weights import each
+from tests.planted.trial import OWN
 from wirecheck.schema import Level, Severity
 
 
@@ -192,8 +193,7 @@ class _InPlace:
     def forward(self, input_ids: Any = None, inputs_embeds: Any = None, **rest: Any) -> Any:
         if inputs_embeds is not None and not inputs_embeds.requires_grad:
             inputs_embeds *= 2.0
-            out = super().forward(input_ids=input_ids, inputs_embeds=inputs_embeds / 2.0, **rest)  # type: ignore[misc]
-            return out
+            return super().forward(input_ids=input_ids, inputs_embeds=inputs_embeds / 2.0, **rest)  # type: ignore[misc]
         return super().forward(input_ids=input_ids, inputs_embeds=inputs_embeds, **rest)  # type: ignore[misc]
 
 
@@ -207,9 +207,6 @@ class _Shifted:
 
 def _mixed(mixin: type) -> Any:
     return lambda kind: type(f"{mixin.__name__[1:]}{kind.__name__}", (mixin, kind), {})
-
-
-from tests.planted.trial import OWN
 
 
 def _classes(rows: Iterable[tuple[Any, ...]], depth: Level, **asked: Any) -> tuple[Plant, ...]:
@@ -266,6 +263,17 @@ EMBEDS = (
         ),
         Level.EXECUTED,
     ),
-    Plant(base="qwen3", code="EMB10", severity=Severity.NOTE, depth=Level.SIMULATED, what="config.json multiplies embeddings by 12, as Granite's does",
-          change=lambda m: (each("q_norm", lambda t: t)(m), m.config(["layer_types"], model_type="granite", architectures=["GraniteForCausalLM"], embedding_multiplier=12.0))),
+    Plant(
+        base="qwen3",
+        code="EMB10",
+        severity=Severity.NOTE,
+        depth=Level.SIMULATED,
+        what="config.json multiplies embeddings by 12, as Granite's does",
+        change=lambda m: (
+            each("q_norm", lambda t: t)(m),
+            m.config(
+                ["layer_types"], model_type="granite", architectures=["GraniteForCausalLM"], embedding_multiplier=12.0
+            ),
+        ),
+    ),
 )

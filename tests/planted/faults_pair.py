@@ -42,7 +42,9 @@ def _asking(*words: str) -> Callable[[Hub, Path], tuple[str, ...]]:
 
 
 def _hub(code: str, what: str, said: str, ask: Any, fault: Fault | None = None) -> Plant:
-    return Plant(base="mistral", code=code, what=what, command=_command(ask, fault), exit=4, said=said, depth=Level.DECLARED)
+    return Plant(
+        base="mistral", code=code, what=what, command=_command(ask, fault), exit=4, said=said, depth=Level.DECLARED
+    )
 
 
 def _wider(m: Folder) -> None:
@@ -72,15 +74,57 @@ PAIR = (
     _memory("MEM02", "a wire that a T4 holds by a hair", "warn", "T4", 2976),
     _hub("HUB01", "the repository is not there", "check the name", _asking("org/other"), Fault(status=404)),
     _hub("HUB01", "the revision is not there", "revision", _asking("org/name@v9")),
-    _hub("HUB02", "the repository is gated", "gated", _asking("org/name"), Fault(status=403, headers={"X-Error-Code": "GatedRepo"})),
+    _hub(
+        "HUB02",
+        "the repository is gated",
+        "gated",
+        _asking("org/name"),
+        Fault(status=403, headers={"X-Error-Code": "GatedRepo"}),
+    ),
     _hub("HUB03", "offline, and the cache is empty", "hf download org/name", _asking("org/name", "--offline")),
-    _hub("HUB01", "the folder has another name", "there is no folder", lambda _hub, folder: ("model", f"{folder}-x", "--depth", "declared")),
-    Plant(base="mistral", code="HUB04", severity=Severity.WARN, what="a gate on the branch main", policy={"fixed_revisions": True}, ref="org/name@main"),
-    Plant(base="mistral", code="HUB04", severity=Severity.WARN, what="a gate on no revision at all", policy={"fixed_revisions": True}, ref="org/name"),
-    Plant(base="mistral", code="ENV01", what="transformers is not of the version that was locked", policy={"versions": (("transformers", "4.0.0"),)}),
-    Plant(base="mistral", code="ENV01", what="a locked package is not installed", policy={"versions": (("flash-attn-9", "1.0"),)}),
-    Plant(base="mistral", code="ENV01", what="another Python than was locked", policy={"versions": (("python", "3.8.1"),)}),
+    _hub(
+        "HUB01",
+        "the folder has another name",
+        "there is no folder",
+        lambda _hub, folder: ("model", f"{folder}-x", "--depth", "declared"),
+    ),
+    Plant(
+        base="mistral",
+        code="HUB04",
+        severity=Severity.WARN,
+        what="a gate on the branch main",
+        policy={"fixed_revisions": True},
+        ref="org/name@main",
+    ),
+    Plant(
+        base="mistral",
+        code="HUB04",
+        severity=Severity.WARN,
+        what="a gate on no revision at all",
+        policy={"fixed_revisions": True},
+        ref="org/name",
+    ),
+    Plant(
+        base="mistral",
+        code="ENV01",
+        what="transformers is not of the version that was locked",
+        policy={"versions": (("transformers", "4.0.0"),)},
+    ),
+    Plant(
+        base="mistral",
+        code="ENV01",
+        what="a locked package is not installed",
+        policy={"versions": (("flash-attn-9", "1.0"),)},
+    ),
+    Plant(
+        base="mistral", code="ENV01", what="another Python than was locked", policy={"versions": (("python", "3.8.1"),)}
+    ),
     Plant(base="mistral", code="WGT13", what="a lock is of another commit", ask_policy=_locked),
-    Plant(base="mistral", code="WGT13", what="a lock knows nothing of a template that is there", ask_policy=_locked,
-          change=lambda m: m.put("additional_chat_templates/rag.jinja", "{{ messages }}")),
+    Plant(
+        base="mistral",
+        code="WGT13",
+        what="a lock knows nothing of a template that is there",
+        ask_policy=_locked,
+        change=lambda m: m.put("additional_chat_templates/rag.jinja", "{{ messages }}"),
+    ),
 )

@@ -146,13 +146,29 @@ TOKENIZER = (
     *plants(
         "llama",
         (
-            ("TOK01", "no tokenizer file at all", lambda m: m.remove("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")),
+            (
+                "TOK01",
+                "no tokenizer file at all",
+                lambda m: m.remove("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
+            ),
             ("TOK01", "tokenizer.json is not there, the rest is", lambda m: m.remove("tokenizer.json")),
-            ("TOK01", "tokenizer.json ended halfway", lambda m: m.put("tokenizer.json", m.text("tokenizer.json")[:9000])),
+            (
+                "TOK01",
+                "tokenizer.json ended halfway",
+                lambda m: m.put("tokenizer.json", m.text("tokenizer.json")[:9000]),
+            ),
             ("TOK01", "tokenizer.json is a Git LFS pointer", lambda m: m.put("tokenizer.json", POINTER)),
             ("TOK01", "a merge of tokens that the vocabulary lacks", core(_no_merges)),
-            ("TOK01", "tokenizer_config.json is not JSON", lambda m: m.put("tokenizer_config.json", "{'bos_token': '<s>'}")),
-            ("TOK01", "tokenizer.json is of a kind of model that the library lacks", core(lambda c: c["model"].__setitem__("type", "SuperBPE"))),
+            (
+                "TOK01",
+                "tokenizer_config.json is not JSON",
+                lambda m: m.put("tokenizer_config.json", "{'bos_token': '<s>'}"),
+            ),
+            (
+                "TOK01",
+                "tokenizer.json is of a kind of model that the library lacks",
+                core(lambda c: c["model"].__setitem__("type", "SuperBPE")),
+            ),
             ("TOK01", "the vocabulary is empty", core(lambda c: c["model"].update(vocab={}, merges=[]))),
             ("TOK02", "the ids of a larger model: all are 100 higher", core(_renumbered)),
             ("TOK02", "the tables were cut to 600 rows, the tokenizer was not", _fewer_rows),
@@ -160,17 +176,32 @@ TOKENIZER = (
             ("TOK02", "the stop token was added and no row for it", _stop_past),
             ("TOK02", "a pad token was added and no row for it", _pad_past),
             ("TOK03", "no file names an end", _no_more_stops),
-            ("TOK04", "the tokenizer lost its BOS token", all_of(declared(("bos_token",)), core(lambda c: c.__setitem__("post_processor", None))), "note"),
+            (
+                "TOK04",
+                "the tokenizer lost its BOS token",
+                all_of(declared(("bos_token",)), core(lambda c: c.__setitem__("post_processor", None))),
+                "note",
+            ),
             ("TOK06", "pad is the end-of-turn token", declared(pad_token="<|done|>"), "note"),
             ("TOK07", "plain encoding puts two BOS in front", _front("<|begin|>", "<|begin|>"), "warn"),
-            ("TOK07", "add_bos_token is declared, and none is put in front", all_of(declared(add_bos_token=True), core(lambda c: c.__setitem__("post_processor", None))), "warn"),
+            (
+                "TOK07",
+                "add_bos_token is declared, and none is put in front",
+                all_of(declared(add_bos_token=True), core(lambda c: c.__setitem__("post_processor", None))),
+                "warn",
+            ),
             ("TOK07", "plain encoding puts the end in front", _front("<|done|>"), "warn"),
             ("TOK09", "everything is lower-cased", _normalizer(type="Lowercase"), "warn"),
             ("TOK09", "accents are stripped", _latin, "warn"),
             ("TOK09", "spaces are squeezed", _normalizer(type="Replace", pattern={"Regex": " +"}, content=" "), "warn"),
             ("TOK09", "compatibility forms are folded: NFKC", _normalizer(type="NFKC"), "warn"),
             ("TOK09", "the bytes of other scripts were pruned", core(_vocabulary_gap), "warn"),
-            ("TOK09", "the decoder is of another kind of vocabulary", core(lambda c: c.__setitem__("decoder", {"type": "WordPiece", "prefix": "##", "cleanup": True})), "warn"),
+            (
+                "TOK09",
+                "the decoder is of another kind of vocabulary",
+                core(lambda c: c.__setitem__("decoder", {"type": "WordPiece", "prefix": "##", "cleanup": True})),
+                "warn",
+            ),
             ("TOK10", "BOS is the end-of-turn token, and the config has two", declared(bos_token="<|done|>"), "warn"),
             ("TOK10", "two strings share one id", core(_same_id), "warn"),
         ),
@@ -178,7 +209,11 @@ TOKENIZER = (
     *plants(
         "qwen",
         (
-            ("TOK01", "a tokenizer class that needs a vocabulary of another kind", all_of(lambda m: m.remove("tokenizer.json"), declared(tokenizer_class="LlamaTokenizer"))),
+            (
+                "TOK01",
+                "a tokenizer class that needs a vocabulary of another kind",
+                all_of(lambda m: m.remove("tokenizer.json"), declared(tokenizer_class="LlamaTokenizer")),
+            ),
             ("TOK06", "pad was set to the end, as recipes have it", declared(pad_token="<|im_end|>"), "note"),
         ),
     ),
@@ -190,5 +225,14 @@ TOKENIZER = (
             ("TOK08", "an added word stands within a special token's name and is looked for first", _word_inside),
         ),
     ),
-    *plants("gpt2", (("TOK02", "one of the byte tokens has no row", lambda m: core(lambda c: c["model"]["vocab"].__setitem__("e", 5000))(m)),)),
+    *plants(
+        "gpt2",
+        (
+            (
+                "TOK02",
+                "one of the byte tokens has no row",
+                core(lambda c: c["model"]["vocab"].__setitem__("e", 5000)),
+            ),
+        ),
+    ),
 )

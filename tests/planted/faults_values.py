@@ -83,14 +83,29 @@ VALUES = (
             ("EMB11", "the tokenizer has the same tokens under other ids", shuffled_tokenizer, "warn"),
             ("EMB11", "the head is random, the body trained", _of_two, "warn"),
             ("EMB11", "every matrix of the attention is random", each("self_attn", _drawn), "warn"),
-            ("EMB11", "queries and keys in the order of Meta's own files", lambda m: (each("q_proj", _interleaved)(m), each("k_proj", _interleaved)(m)), "warn"),
+            (
+                "EMB11",
+                "queries and keys in the order of Meta's own files",
+                lambda m: (each("q_proj", _interleaved)(m), each("k_proj", _interleaved)(m)),
+                "warn",
+            ),
             ("EMB11", "the MLPs of neighbouring layers changed places", _swapped_layers, "warn"),
             ("EMB11", "the embedding is a constant", each("embed_tokens", lambda t: t * 0 + 0.02), "warn"),
-                        ("EMB11", "norms are stored less one, as Gemma's are", each("norm", lambda t: t - 1), "warn"),
+            ("EMB11", "norms are stored less one, as Gemma's are", each("norm", lambda t: t - 1), "warn"),
             ("EMB11", "every weight was scaled down by 2^-7 in a conversion", each("proj", lambda t: t / 128), "warn"),
-            ("EMB11", "the signs of one layer's output are turned round", each("layers.1.mlp.down_proj", lambda t: -t), "warn"),
+            (
+                "EMB11",
+                "the signs of one layer's output are turned round",
+                each("layers.1.mlp.down_proj", lambda t: -t),
+                "warn",
+            ),
             ("EMB11", "config.json has another epsilon: 1.0 for 1e-6", lambda m: m.config(rms_norm_eps=1.0), "warn"),
-            ("EMB11", "config.json has another base of the rotary embedding: 10 for 10,000", lambda m: m.config(rope_parameters={"rope_theta": 10.0, "rope_type": "default"}), "warn"),
+            (
+                "EMB11",
+                "config.json has another base of the rotary embedding: 10 for 10,000",
+                lambda m: m.config(rope_parameters={"rope_theta": 10.0, "rope_type": "default"}),
+                "warn",
+            ),
         ),
         depth=Level.EXECUTED,
     ),
@@ -98,21 +113,36 @@ VALUES = (
         "llama",
         (
             ("EMB11", "the config calls the model a Gemma", _wrong_gemma, "warn"),
-            ("EMB11", "config.json has another activation: relu for silu", lambda m: m.config(hidden_act="relu"), "warn"),
+            (
+                "EMB11",
+                "config.json has another activation: relu for silu",
+                lambda m: m.config(hidden_act="relu"),
+                "warn",
+            ),
         ),
         depth=Level.EXECUTED,
         why_missed=(
-            "The model still knows its one passage well (a loss of a fifth and of a twelfth of chance): how far a config may "
-            "be off before that shows is a matter of degree, and EMB11 claims no more."
+            "The model still knows its one passage well (a loss of a fifth and of a twelfth of chance): how far a config "
+            "may be off before that shows is a matter of degree, and EMB11 claims no more."
         ),
     ),
     *plants(
         "qwen",
         (
             ("WGT11", "one number of the tied table is NaN", each("embed_tokens", _value(float("nan")))),
-            ("EMB11", "3 heads for 6 and one key-value head for two: the same shapes", lambda m: m.config(num_attention_heads=3, num_key_value_heads=1), "warn"),
+            (
+                "EMB11",
+                "3 heads for 6 and one key-value head for two: the same shapes",
+                lambda m: m.config(num_attention_heads=3, num_key_value_heads=1),
+                "warn",
+            ),
             ("EMB11", "the tokenizer has the same tokens under other ids", shuffled_tokenizer, "warn"),
-            ("EMB11", "the biases of the attention are a hundred times too large", each("proj.bias", lambda t: t * 100), "warn"),
+            (
+                "EMB11",
+                "the biases of the attention are a hundred times too large",
+                each("proj.bias", lambda t: t * 100),
+                "warn",
+            ),
             ("EMB11", "the table is random, the body trained", each("embed_tokens", _drawn), "warn"),
         ),
         depth=Level.EXECUTED,

@@ -238,7 +238,11 @@ WEIGHTS = (
             ("WGT02", "a resumed download began again in the middle of the file", _resumed),
             ("WGT03", "both shards are Git LFS pointers", _all_pointers),
             ("WGT03", "one shard of two is a Git LFS pointer", lambda m: m.put(TWO, POINTER)),
-            ("WGT04", "an error page was saved as a shard", lambda m: m.put(TWO, b"<!DOCTYPE html><html><body>Access denied</body></html>")),
+            (
+                "WGT04",
+                "an error page was saved as a shard",
+                lambda m: m.put(TWO, b"<!DOCTYPE html><html><body>Access denied</body></html>"),
+            ),
             ("WGT04", "a shard of zeros: space set aside, nothing written", _half_zero),
             ("WGT04", "two tensors lie on the same bytes", lambda m: m.header(_overlap)),
             ("WGT04", "a tensor's bytes are not its shape's", lambda m: m.header(_other_shape)),
@@ -251,10 +255,19 @@ WEIGHTS = (
             ("WGT05", "names begin with module., as DataParallel saves them", prefix("module.")),
             ("WGT05", "names begin with _orig_mod., as a compiled model is saved", prefix("_orig_mod.")),
             ("WGT05", "config.json has a layer more than the files", lambda m: m.config(num_hidden_layers=5)),
-            ("WGT05", "LoRA was not merged: weights are named base_layer", rename("proj.weight", "proj.base_layer.weight")),
+            (
+                "WGT05",
+                "LoRA was not merged: weights are named base_layer",
+                rename("proj.weight", "proj.base_layer.weight"),
+            ),
             ("WGT05", "one layer's key projection is missing", drop("layers.2.self_attn.k_proj")),
             ("WGT06", "config.json has a layer fewer than the files", lambda m: m.config(num_hidden_layers=3), "warn"),
-            ("WGT06", "an unused tower's tensor lies beside the model's", lambda m: _with(m, "vision.patch.weight"), "note"),
+            (
+                "WGT06",
+                "an unused tower's tensor lies beside the model's",
+                lambda m: _with(m, "vision.patch.weight"),
+                "note",
+            ),
             ("WGT07", "a projection was saved transposed", each("layers.1.mlp.up_proj", lambda t: t.T)),
             ("WGT07", "config.json has another intermediate size", lambda m: m.config(intermediate_size=344)),
             ("WGT07", "config.json has one key-value head per head", lambda m: m.config(num_key_value_heads=8)),
@@ -263,13 +276,28 @@ WEIGHTS = (
             ("WGT08", "the tables were resized and vocab_size was not", lambda m: m.rows("embed_tokens lm_head", 1032)),
             ("WGT08", "vocab_size was raised and the tables were not", lambda m: m.config(vocab_size=1100)),
             ("WGT08", "the embedding was resized and the head was not", lambda m: m.rows("embed_tokens", 1032)),
-            ("WGT09", "tables and vocab_size were padded to a round number", lambda m: (m.rows("embed_tokens lm_head", 1088), m.config(vocab_size=1088)), "note"),
+            (
+                "WGT09",
+                "tables and vocab_size were padded to a round number",
+                lambda m: (m.rows("embed_tokens lm_head", 1088), m.config(vocab_size=1088)),
+                "note",
+            ),
             ("WGT10", "the weights are a pickle", _pickled, "warn"),
             ("WGT12", "the MLPs are float32, all else bfloat16", _some_in_float32, "warn"),
             ("WGT12", "8-bit codes, and no quantization_config", _as_codes),
             ("WGT12", "fp8 with its scales, and no quantization_config", _as_narrow),
-            ("WGT14", "the MLPs are zeros, as a placeholder has them", each("mlp", lambda t: t.new_zeros(t.shape)), "warn"),
-            ("WGT14", "the MLPs were multiplied by zero, so half of them is minus zero", each("mlp", lambda t: t * 0), "warn"),
+            (
+                "WGT14",
+                "the MLPs are zeros, as a placeholder has them",
+                each("mlp", lambda t: t.new_zeros(t.shape)),
+                "warn",
+            ),
+            (
+                "WGT14",
+                "the MLPs were multiplied by zero, so half of them is minus zero",
+                each("mlp", lambda t: t * 0),
+                "warn",
+            ),
         ),
     ),
     *plants(
@@ -277,26 +305,56 @@ WEIGHTS = (
         (
             ("WGT01", "a LoRA adapter and no model", _adapter_alone),
             ("WGT03", "the pickle is a Git LFS pointer", _pickle_pointer),
-            ("WGT05", "tied in the files, and config.json unties the head", lambda m: m.config(tie_word_embeddings=False)),
+            (
+                "WGT05",
+                "tied in the files, and config.json unties the head",
+                lambda m: m.config(tie_word_embeddings=False),
+            ),
             ("WGT05", "the biases of the attention were left out", drop("q_proj.bias")),
-            ("WGT08", "the one table lost its padding rows, and vocab_size kept them", lambda m: m.rows("embed_tokens", 1500)),
+            (
+                "WGT08",
+                "the one table lost its padding rows, and vocab_size kept them",
+                lambda m: m.rows("embed_tokens", 1500),
+            ),
         ),
     ),
     *plants("gemma", (("WGT05", "the norms of the queries were left out", drop("q_norm")),)),
-    *plants("gpt2", (
-        ("WGT07", "Conv1D weights were saved as a Linear's", each("mlp.c_fc.weight", lambda t: t.T)),
-        ("WGT05", "the table of positions was left out", drop("wpe")),
-    )),
-    *plants("mistral", (("WGT02", "the one file ends early", lambda m: m.put("model.safetensors", (m.path / "model.safetensors").read_bytes()[:-9])),)),
-    *plants("mixtral", (
-        ("WGT05", "one expert was left out", drop("experts.3.")),
-        ("WGT05", "the router was left out", drop("gate.weight")),
-        ("WGT07", "config.json has half the experts, the router says otherwise", lambda m: m.config(num_local_experts=2)),
-        ("WGT05", "config.json has twice the experts", lambda m: m.config(num_local_experts=8)),
-    )),
+    *plants(
+        "gpt2",
+        (
+            ("WGT07", "Conv1D weights were saved as a Linear's", each("mlp.c_fc.weight", lambda t: t.T)),
+            ("WGT05", "the table of positions was left out", drop("wpe")),
+        ),
+    ),
+    *plants(
+        "mistral",
+        (
+            (
+                "WGT02",
+                "the one file ends early",
+                lambda m: m.put("model.safetensors", (m.path / "model.safetensors").read_bytes()[:-9]),
+            ),
+        ),
+    ),
+    *plants(
+        "mixtral",
+        (
+            ("WGT05", "one expert was left out", drop("experts.3.")),
+            ("WGT05", "the router was left out", drop("gate.weight")),
+            (
+                "WGT07",
+                "config.json has half the experts, the router says otherwise",
+                lambda m: m.config(num_local_experts=2),
+            ),
+            ("WGT05", "config.json has twice the experts", lambda m: m.config(num_local_experts=8)),
+        ),
+    ),
     *plants("phi3", (("WGT05", "the fused projection was split by a conversion", rename("qkv_proj", "q_proj")),)),
     *plants("neox", (("WGT05", "the head was left out, by GPT-NeoX's own name", drop("embed_out")),)),
-    *plants("falcon", (("WGT07", "config.json has many key-value heads, the files have one", lambda m: m.config(multi_query=False)),)),
+    *plants(
+        "falcon",
+        (("WGT07", "config.json has many key-value heads, the files have one", lambda m: m.config(multi_query=False)),),
+    ),
     *plants("wrapper", (("WGT05", "the wrapper's language model was left out but for its table", drop("layers.1.")),)),
     *plants(
         "gguf",
@@ -305,14 +363,24 @@ WEIGHTS = (
             ("WGT05", "a GGUF file lacks a block's norm", _gguf(leave_out=("blk.1.ffn_norm.weight",))),
             ("WGT07", "a GGUF file's projection is too narrow", _gguf(more={"blk.0.ffn_up.weight": (48, 32)})),
             ("WGT05", "a GGUF file announces three blocks and holds two", _gguf(layers=3)),
-            ("WGT04", "a GGUF file's first bytes are not GGUF's", lambda m: m.put("model.gguf", b"GGML" + (m.path / "model.gguf").read_bytes()[4:])),
+            (
+                "WGT04",
+                "a GGUF file's first bytes are not GGUF's",
+                lambda m: m.put("model.gguf", b"GGML" + (m.path / "model.gguf").read_bytes()[4:]),
+            ),
             ("CFG05", "a GGUF file announces 5 heads for a width of 32", _gguf(heads=5)),
             ("TOK01", "a GGUF file without a vocabulary", _gguf(tokens=False)),
             ("TOK01", "a GGUF file whose stop is no token of its list", _gguf(eos=4000)),
         ),
     ),
     Plant(base="llama", code="WGT13", what="a bit of a pinned shard has turned", change=_one_bit, ask_policy=pins),
-    Plant(base="llama", code="WGT13", what="a pinned shard is not there any more", change=lambda m: m.remove(ONE), ask_policy=pins),
+    Plant(
+        base="llama",
+        code="WGT13",
+        what="a pinned shard is not there any more",
+        change=lambda m: m.remove(ONE),
+        ask_policy=pins,
+    ),
 )
 
 
@@ -320,5 +388,3 @@ def _with(m: Folder, name: str) -> None:
     import torch
 
     m.weights(lambda tensors: tensors.__setitem__(name, torch.ones(4, 4)) if "lm_head.weight" in tensors else None)
-
-

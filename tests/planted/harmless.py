@@ -200,8 +200,11 @@ def _defaults_left_out(m: Folder) -> None:
 
 
 def _extras(m: Folder) -> None:
-    m.config(_name_or_path="/home/somebody/models/llama", my_note="kept", use_flash_attn=True, transformers_version="4.31.0",
-             torchscript=False, output_attentions=False, task_specific_params={"summarization": {"max_length": 3}})  # fmt: skip
+    m.config(
+        **{"_name_or_path": "models/llama", "my_note": "kept", "use_flash_attn": True, "torchscript": False},
+        **{"output_attentions": False, "task_specific_params": {"summarization": {"max_length": 3}}},
+        transformers_version="4.31.0",
+    )
 
 
 def _native_with_code(m: Folder) -> None:
@@ -258,7 +261,8 @@ def _reformatted(m: Folder) -> None:
     m.put(
         "chat_template.jinja",
         "{#- The same turns, written otherwise. -#}\n{%- set role_of = 'role' %}\n"
-        "{%- for turn in messages -%}\n{{- '<|im_start|>' ~ turn[role_of] ~ '\\n' ~ turn['content'] ~ '<|im_end|>\\n' -}}\n"
+        "{%- for turn in messages -%}\n"
+        "{{- '<|im_start|>' ~ turn[role_of] ~ '\\n' ~ turn['content'] ~ '<|im_end|>\\n' -}}\n"
         "{%- endfor -%}\n{%- if add_generation_prompt is defined and add_generation_prompt -%}\n"
         "{{- '<|im_start|>assistant\\n' -}}\n{%- endif -%}\n",
     )
@@ -353,9 +357,16 @@ HARMLESS = (
         ("a key for tying left to the class's default is written out", lambda m: m.config(tie_word_embeddings=True)),
         ("layer_types left to the class", lambda m: m.config(["layer_types"])),
     ),
-    *_rows("qwen", ("a tied head that is stored all the same, the real weights run", _tied_twice), depth=Level.EXECUTED),
+    *_rows(
+        "qwen", ("a tied head that is stored all the same, the real weights run", _tied_twice), depth=Level.EXECUTED
+    ),
     *_rows("neox", ("the head under lm_head, which transformers reads too", rename("embed_out", "lm_head"))),
-    *_rows("gpt2", ("names without the prefix transformer., as the first release has them", rename("transformer.", ""))),
-    *_rows("mixtral", ("keys of the router's loss left out", lambda m: m.config(["router_aux_loss_coef", "router_jitter_noise"]))),
+    *_rows(
+        "gpt2", ("names without the prefix transformer., as the first release has them", rename("transformer.", ""))
+    ),
+    *_rows(
+        "mixtral",
+        ("keys of the router's loss left out", lambda m: m.config(["router_aux_loss_coef", "router_jitter_noise"])),
+    ),
     *_rows("gguf", ("a GGUF file with a description", _gguf(note="made by hand"))),
 )

@@ -15,8 +15,8 @@ _HEAD = """# How sound the answers are
 Made by `scripts/soundness.py` (`make soundness`); not written by hand. Faults are planted by script into copies of
 sound models, one each, and every copy is checked by the engine that `wirecheck model` and `wirecheck pair` run, at the
 cheapest depth that can show the fault. **Found** is a fault for which the code expected came, at the severity expected,
-and did not come for the sound model. **Misnamed** is a fault that only other warnings or blocks spoke of; **missed**, one
-that none did. Harmless changes of the same models must leave verdict, warnings and blocks as they were: what does not
+and did not come for the sound model. **Misnamed** is a fault that only other warnings or blocks spoke of; **missed**,
+one that none did. Harmless changes of the same models must leave verdict, warnings and blocks as they were: what does not
 is a **false alarm**.
 """
 _BASES = """
@@ -60,8 +60,8 @@ def _totals(rows: Sequence[Row]) -> Iterator[str]:
     yield f"{kinds.total()} harmless changes: {kinds['silent']} silent, {kinds['alarm']} false alarms."
     yield ""
     yield (
-        f"{len(wrong_verdicts(rows))} verdicts were wrong: a planted block must come out incompatible, a planted warning "
-        f"must not come out compatible with `--strict`, and a harmless change must keep its verdict."
+        f"{len(wrong_verdicts(rows))} verdicts were wrong: a planted block must come out incompatible, a planted "
+        f"warning must not come out compatible with `--strict`, and a harmless change must keep its verdict."
     )
     yield ""
     rest = sorted(set(CODES) - codes)

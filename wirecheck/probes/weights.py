@@ -101,7 +101,12 @@ def _wholeness(bench: ModelBench) -> Iterator[Yielded]:
     sound = bool(read) and not any(f.problem for f in there)
     twice = _twice(snapshot)
     for code, problem, wrong, right in (
-        ("WGT02", "truncated", "are not of the size that their header promises", "No weight file ends before its last tensor."),
+        (
+            "WGT02",
+            "truncated",
+            "are not of the size that their header promises",
+            "No weight file ends before its last tensor.",
+        ),
         ("WGT03", "lfs-pointer", "are Git LFS pointers", "No weight file is a Git LFS pointer."),
         ("WGT04", "malformed", "cannot be read as what they are", "The header of every weight file is well formed."),
     ):
