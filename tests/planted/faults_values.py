@@ -122,8 +122,8 @@ VALUES = (
         ),
         depth=Level.EXECUTED,
         why_missed=(
-            "The model still knows its one passage well (a loss of a fifth and of a twelfth of chance): how far a config "
-            "may be off before that shows is a matter of degree, and EMB11 claims no more."
+            "The model still knows its one passage well (a loss of a fifth and of a twelfth of chance). How far a "
+            "config may be off before that shows is a matter of degree, and EMB11 claims no more."
         ),
     ),
     *plants(

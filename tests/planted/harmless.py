@@ -201,9 +201,12 @@ def _defaults_left_out(m: Folder) -> None:
 
 def _extras(m: Folder) -> None:
     m.config(
-        **{"_name_or_path": "models/llama", "my_note": "kept", "use_flash_attn": True, "torchscript": False},
-        **{"output_attentions": False, "task_specific_params": {"summarization": {"max_length": 3}}},
+        _name_or_path="models/llama",
+        my_note="kept",
+        use_flash_attn=True,
+        torchscript=False,
         transformers_version="4.31.0",
+        task_specific_params={"summarization": {"max_length": 3}},
     )
 
 

@@ -16,8 +16,8 @@ Made by `scripts/soundness.py` (`make soundness`); not written by hand. Faults a
 sound models, one each, and every copy is checked by the engine that `wirecheck model` and `wirecheck pair` run, at the
 cheapest depth that can show the fault. **Found** is a fault for which the code expected came, at the severity expected,
 and did not come for the sound model. **Misnamed** is a fault that only other warnings or blocks spoke of; **missed**,
-one that none did. Harmless changes of the same models must leave verdict, warnings and blocks as they were: what does not
-is a **false alarm**.
+one that none did. Harmless changes of the same models must leave verdict, warnings and blocks as they were: what does
+not is a **false alarm**.
 """
 _BASES = """
 The sound models: `llama` and `qwen` are the two of `wirecheck demo`, trained; `gemma`, `gpt2`, `mistral`, `qwen3`,
