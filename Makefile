@@ -13,7 +13,7 @@ RUNS := $(VENV)/.runs
 TESTS := $(VENV)/.tests
 REQUIRED := import sys; sys.exit(sys.version_info < (3, 11) and "wirecheck needs Python 3.11 or newer: PYTHON=python3.12")
 
-.PHONY: demo test slurm browser lint mutants fuzz types check reports site demo-models benchmarks wheel clean
+.PHONY: demo test slurm browser lint mutants soundness fuzz types check reports site demo-models benchmarks wheel clean
 .DEFAULT_GOAL := demo
 
 demo: $(RUNS)  ## two built-in models through the whole of `pair`; the report is in wirecheck-demo/
@@ -43,6 +43,9 @@ fuzz: $(TESTS)  ## every reader of strangers' bytes fuzzed (SECONDS=600 each); w
 	$(PIP) --editable '.[dev,fuzz]'
 	$(BIN)/python scripts/fuzz.py --seconds $(or $(SECONDS),600) $(ARGS)
 	$(BIN)/python scripts/fuzz.py --page
+
+soundness: $(TESTS)  ## every planted fault is found, no harmless change raises an alarm: docs/soundness.md is so now (a minute)
+	$(BIN)/python scripts/soundness.py --check
 
 types: $(TESTS)  ## mypy --strict
 	$(BIN)/mypy --strict wirecheck

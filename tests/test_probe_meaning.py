@@ -72,7 +72,7 @@ def test_emb11_silent_on_a_model_of_children_s_tales_by_its_own_passage() -> Non
 def test_emb11_heads_split_wrongly(tmp_path: Path, folder: Path) -> None:
     out = meaning(copied(folder, tmp_path / "m", **heads(folder, 2)))
     assert out.severity("EMB11") == "warn"
-    assert "on none of 11 passages is its loss below a third of pure chance" in out.claim("EMB11")
+    assert "on none of 11 passages is its loss below a quarter of pure chance" in out.claim("EMB11")
 
 
 @needs_assets

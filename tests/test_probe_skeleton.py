@@ -181,14 +181,25 @@ def test_wgt07_another_width(tmp_path: Path) -> None:
     assert ("64 x 32", "80 x 32") in {(e.observed, e.expected) for e in finding.evidence}
 
 
-def test_wgt07_an_expert_is_lost(tmp_path: Path) -> None:
+def test_wgt05_an_expert_is_lost(tmp_path: Path) -> None:
     def lose(tensors: Tensors) -> None:
         for name in [n for n in tensors if "layers.1." in n and "experts.3." in n]:
             del tensors[name]
 
-    finding = run(saved(tmp_path / "model", MIXTRAL, lose))[0]["WGT07"]
-    assert finding.severity is Severity.BLOCK
+    findings, _ = run(saved(tmp_path / "model", MIXTRAL, lose))
+    finding = findings["WGT05"]
+    assert (finding.severity, findings["WGT07"].severity) == (Severity.BLOCK, Severity.OK)
+    assert {e.source.split(" of ")[0] for e in finding.evidence} == {"1"}
     assert all("layers.1.mlp.experts" in e.source for e in finding.evidence)
+
+
+def test_wgt07_an_expert_too_many(tmp_path: Path) -> None:
+    """What the files hold beyond the config is no missing tensor."""
+    folder = saved(tmp_path / "model", MIXTRAL)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"num_local_experts": config["num_local_experts"] - 1}))
+    findings, _ = run(folder)
+    assert (findings["WGT05"].severity, findings["WGT07"].severity) == (Severity.OK, Severity.BLOCK)
 
 
 def test_wgt07_parts_that_cannot_be_joined(tmp_path: Path) -> None:

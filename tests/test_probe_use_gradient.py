@@ -40,6 +40,15 @@ class NoGradient(LlamaForCausalLM):
         return super().forward(input_ids=input_ids, inputs_embeds=inputs_embeds, **rest)
 
 
+class Detached(LlamaForCausalLM):
+    """No leaf stands in: the loss itself has no gradient."""
+
+    def forward(self, input_ids: Any = None, inputs_embeds: Any = None, **rest: Any) -> Any:
+        if self.is_activation_checkpointing and self.training:
+            inputs_embeds = inputs_embeds.detach()
+        return super().forward(input_ids=input_ids, inputs_embeds=inputs_embeds, **rest)
+
+
 class NothingRecomputed(LlamaForCausalLM):
     """The flag is set, and nothing follows from it."""
 
@@ -65,7 +74,7 @@ class OnlyInEval(LlamaForCausalLM):
         return super().forward(*args, **rest)
 
 
-@pytest.mark.parametrize("kind", [OtherGradient, NoGradient])
+@pytest.mark.parametrize("kind", [OtherGradient, NoGradient, Detached])
 @pytest.mark.parametrize(
     ("changed", "severity"),
     [({"asked": True}, "block"), (OWN, "warn"), ({}, "note")],

@@ -91,8 +91,9 @@ def test_any_bytes_give_a_table_or_our_error(content):
         return
 
 
-def test_bytes_after_the_last_tensor_are_malformed_not_truncated():
-    with pytest.raises(HeaderMalformed, match="1 more"):
+def test_bytes_after_the_last_tensor_are_another_size_than_the_header_s():
+    """WGT02, whose sentence names them: what was cut short, and what has bytes too many."""
+    with pytest.raises(FileTruncated, match="1 more"):
         _parse(shard(TINY) + b"\0")
 
 

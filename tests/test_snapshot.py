@@ -170,7 +170,7 @@ def test_a_snapshot_of_the_hubs_cache_knows_its_name_and_commit(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "problem"),
-    [(shard(TINY)[:-1], "truncated"), (b"", "truncated"), (POINTER, "lfs-pointer"), (shard(TINY) + b"!", "malformed")],
+    [(shard(TINY)[:-1], "truncated"), (b"", "truncated"), (POINTER, "lfs-pointer"), (shard(TINY) + b"!", "truncated")],
 )
 def test_what_is_wrong_with_a_weight_file(tmp_path, content, problem):
     folder = write_model(tmp_path)

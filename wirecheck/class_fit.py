@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from wirecheck.safetensors_header import TensorEntry
 
+_MATRIX = 2
+"""Sizes of a matrix."""
 _PLAIN_DTYPES = ("F64", "F32", "F16", "BF16")
 
 
@@ -62,6 +64,17 @@ def packed(plain: Fit, tensors: Mapping[str, TensorEntry], modules: Collection[s
 def _lies_within(owner: str, modules: Collection[str]) -> bool:
     parts = owner.split(".")
     return any(".".join(parts[:length]) in modules for length in range(len(parts), 0, -1))
+
+
+def lacking(name: str, tensors: Collection[str], seen: Sequence[int], wanted: Sequence[int]) -> str | None:
+    """Words for what is missing of a tensor that the library joins from many on file, such as experts; else None.
+
+    Joined along its first size, which falls short, while the others are right: some of its parts are in no file.
+    """
+    joined = name not in tensors and "expert" in name and len(seen) == len(wanted) > _MATRIX
+    if not joined or tuple(seen[1:]) != tuple(wanted[1:]) or seen[0] >= wanted[0]:
+        return None
+    return f"{wanted[0] - seen[0]} of the {wanted[0]} parts of {name}"
 
 
 def dims(shape: Iterable[int]) -> str:

@@ -79,7 +79,8 @@ def backward(trial: Trial, embeds_BTD: torch.Tensor) -> Backward:
             logits_BTV = trial.model(inputs_embeds=leaf_BTD * 1.0, use_cache=False).logits
         loss = cross_entropy(logits_BTV[:, :-1].flatten(0, 1).float(), trial.ids_BT[:, 1:].flatten())
         with _called(layers) as again:
-            loss.backward()  # type: ignore[no-untyped-call]
+            if loss.requires_grad:  # else nothing leads back to the embeds, which is the answer and no error
+                loss.backward()  # type: ignore[no-untyped-call]
     return Backward(leaf_BTD.grad, len(forward), len(again))
 
 

@@ -44,7 +44,7 @@ class HeaderMalformed(HeaderError):
 
 
 class FileTruncated(HeaderError):
-    """The file ends before the bytes its own header declares."""
+    """The file's size is not what its own header declares: mostly it ends before, sometimes it goes on behind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,4 +208,4 @@ def _check_layout(entries: list[TensorEntry], data_begin: int, file_size: int | 
         return
     if end > file_size:
         raise FileTruncated(f"the tensors end at byte {end}, the file at {file_size}")
-    raise HeaderMalformed(f"the tensors end at byte {end}, the file holds {file_size - end} more")
+    raise FileTruncated(f"the tensors end at byte {end}, the file holds {file_size - end} more")

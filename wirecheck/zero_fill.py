@@ -35,22 +35,37 @@ def large_tensors(snapshot: Snapshot) -> Iterator[tuple[Path, TensorEntry]]:
 
 def zero_filled(snapshot: Snapshot) -> tuple[str, ...]:
     """Names of the large tensors all of whose bytes are zero, in file order. Only files on this disk are read."""
-    return tuple(tensor.name for path, tensor in large_tensors(snapshot) if _is_zero(path, tensor.begin, tensor.end))
+    return tuple(tensor.name for path, tensor in large_tensors(snapshot) if _is_zero(path, tensor))
 
 
-def _is_zero(path: Path, begin: int, end: int) -> bool:
-    """Reads up to the first byte that is not zero; holes of a sparse file are stepped over."""
+_FLOAT_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+_SIGN = 0x80
+"""The last byte of minus zero, which a float has that was multiplied by zero."""
+
+
+def _is_zero(path: Path, tensor: TensorEntry) -> bool:
+    """Reads up to the first number that is not zero; holes of a sparse file are stepped over."""
+    begin, end, width = tensor.begin, tensor.end, _FLOAT_BYTES.get(tensor.dtype, 0)
     size = _FIRST_READ
     with path.open("rb", buffering=0) as file:
         position = _next_data(file.fileno(), begin)
         while position < end:
             file.seek(position)
             chunk = file.read(min(size, end - position))
-            if not chunk or chunk.count(0) != len(chunk):
+            if not chunk or not _all_zeros(chunk, (position - begin) % width if width else 0, width):
                 return False  # an end of file before `end` is no proof of zeros
             size = _NEXT_READS
             position = _next_data(file.fileno(), position + len(chunk))
     return True
+
+
+def _all_zeros(chunk: bytes, offset: int, width: int) -> bool:
+    """Whether every number is zero, of either sign. `offset`: of the first byte in its number; width 0: no float."""
+    zeros = chunk.count(0)
+    if zeros == len(chunk) or not width:
+        return zeros == len(chunk)
+    signs = chunk[(width - 1 - offset) % width :: width]
+    return zeros + signs.count(_SIGN) == len(chunk)
 
 
 def _next_data(descriptor: int, position: int) -> int:

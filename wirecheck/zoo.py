@@ -14,7 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from wirecheck import zoo_gguf
-from wirecheck.class_fit import Fit, Misshapen, dims, packed
+from wirecheck.class_fit import Fit, Misshapen, dims, lacking, packed
 from wirecheck.errors import CannotRun
 from wirecheck.model_types import architectures_by_type, causal_model_types, known_model_types
 from wirecheck.readiness import EXPERT_KEYS, LAYER_KEYS, absurd_size
@@ -245,8 +245,13 @@ def fit(snapshot: Snapshot, config: PretrainedConfig) -> Fit:
     broken = {
         name: Misshapen(name, "parts that cannot be joined", _shape(model, name)) for name in info.conversion_errors
     }
-    bad = [Misshapen(name, dims(seen), dims(wanted)) for name, seen, wanted in info.mismatched_keys]
-    missing = {name for name in info.missing_keys if name not in broken}
+    short = {
+        name: words for name, *shapes in info.mismatched_keys if (words := lacking(name, snapshot.tensors, *shapes))
+    }
+    bad = [
+        Misshapen(name, dims(seen), dims(wanted)) for name, seen, wanted in info.mismatched_keys if name not in short
+    ]
+    missing = {name for name in info.missing_keys if name not in broken} | set(short.values())
     result = Fit(
         class_name,
         expected,

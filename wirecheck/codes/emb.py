@@ -131,7 +131,7 @@ EMB: tuple[Code, ...] = (
         family="EMB",
         severity=Severity.WARN,
         level=Level.EXECUTED,
-        sentence="On no plain text is the real model's loss below a third of chance: weights and config do not match.",
+        sentence="On no plain text is the real model's loss below a quarter of chance: weights or config are wrong.",
         remedy=(
             "Generate a sentence with the model by itself; compare model_type, heads and head_dim in config.json with "
             "those the weights were trained with, and fetch both anew from one commit."

@@ -101,14 +101,19 @@ def _wholeness(bench: ModelBench) -> Iterator[Yielded]:
     sound = bool(read) and not any(f.problem for f in there)
     twice = _twice(snapshot)
     for code, problem, wrong, right in (
-        ("WGT02", "truncated", "end before their last tensor", "No weight file ends before its last tensor."),
+        (
+            "WGT02",
+            "truncated",
+            "are not of the size that their header promises",
+            "No weight file ends before its last tensor.",
+        ),
         ("WGT03", "lfs-pointer", "are Git LFS pointers", "No weight file is a Git LFS pointer."),
         ("WGT04", "malformed", "cannot be read as what they are", "The header of every weight file is well formed."),
     ):
         bad = [f for f in there if f.problem == problem]
         if bad:
             claim = f"{len(bad)} of {len(snapshot.weights)} weight files {wrong}: {_names(_of(bad))}."
-            if problem == "malformed":
+            if problem in ("malformed", "truncated"):
                 claim = f"{claim[:-1]} ({bad[0].detail})."
             yield bench.found(code, claim, *(_seen(snapshot, f.name, f.detail) for f in bad))
         elif sound and not (code == "WGT04" and twice):
