@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import libcst as cst
-from libcst.metadata import MetadataWrapper, PositionProvider
+from libcst.metadata import MetadataWrapper, PositionProvider, WhitespaceInclusivePositionProvider
 from mutmut.mutation.file_mutation import Mutation, MutationVisitor
-from mutmut.mutation.mutators import mutation_operators, operator_string
+from mutmut.mutation.mutators import mutation_operators, operator_arg_removal, operator_string
 from mutmut.mutation.pragma_handling import IgnoredCode
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,15 +42,23 @@ def _ladder(node: cst.Attribute) -> Iterator[cst.Attribute]:
         yield node.with_changes(attr=cst.Name(rungs[place - 1 if place else 1]))
 
 
-def _negated(test: cst.BaseExpression) -> cst.UnaryOperation:
-    bare = test.with_changes(lpar=[cst.LeftParen()], rpar=[cst.RightParen()])
-    return cst.UnaryOperation(operator=cst.Not(), expression=bare)
-
-
 def _condition(node: cst.If) -> Iterator[cst.If]:
-    """`if x` becomes `if not x`; and is never entered, which alone shows that a branch does something."""
-    yield node.with_changes(test=_negated(node.test))
+    """The branch is never entered, which shows whether it does something; mutmut's operators turn the conditions."""
     yield node.with_changes(test=cst.Name("False"))
+
+
+def _argument(node: cst.Call) -> Iterator[cst.Call]:
+    """None for an argument that has no name, as mutmut; one that has is left out, for its default to be used.
+
+    mutmut does both to every argument; the other halves are errors of type that any test notices.
+    """
+    for place, argument in enumerate(node.args):
+        others = [*node.args[:place], *node.args[place + 1 :]]
+        if argument.keyword is not None:
+            yield node.with_changes(args=others)
+        elif not argument.star and not (isinstance(argument.value, cst.Name) and argument.value.value == "None"):
+            none = argument.with_changes(value=cst.Name("None"))
+            yield node.with_changes(args=[*node.args[:place], none, *node.args[place + 1 :]])
 
 
 def _filter(node: cst.CompIf) -> Iterator[cst.CompIf]:
@@ -63,9 +72,12 @@ def _returned(node: cst.Return) -> Iterator[cst.Return]:
         yield node.with_changes(value=cst.Name("None"))
 
 
+REPLACED = (operator_string, operator_arg_removal)
+
 OPERATORS = (
-    *((kind, operator) for kind, operator in mutation_operators if operator is not operator_string),
+    *((kind, operator) for kind, operator in mutation_operators if operator not in REPLACED),
     (cst.BaseString, _string),
+    (cst.Call, _argument),
     (cst.Attribute, _ladder),
     (cst.If, _condition),
     (cst.CompIf, _filter),
@@ -78,12 +90,17 @@ class Mutant(NamedTuple):
 
     file: str
     place: str
-    """The function or method it stands in; empty at module level."""
+    """The function or method it stands in, or `-` and the name that is defined; of the second alike, with a number."""
     was: str
     becomes: str
     line: int
     source: str
     """The whole file with the mistake in it."""
+
+    @property
+    def function(self) -> str:
+        """The function or method it stands in; empty at module level."""
+        return "" if self.place.startswith("-") else self.place.partition("#")[0]
 
     @property
     def key(self) -> str:
@@ -97,31 +114,53 @@ def mutants_of(file: str) -> list[Mutant]:
     wrapper = MetadataWrapper(cst.parse_module(text))
     visitor = MutationVisitor(OPERATORS, IgnoredCode(set(), set(), set()))
     module = wrapper.visit(visitor)
-    places = wrapper.resolve(PositionProvider)
     owners = _owners(module)
-    sound = ast.dump(ast.parse(text))
+    text_of = _Text(text, wrapper)
     seen: dict[str, Mutant] = {}
     for mutation in visitor.mutations:
-        source = _applied(module, mutation)
-        if source is None:
+        source = text_of.with_mistake(module, mutation)
+        if source is None or source == text or source in seen:
             continue
-        try:
-            if ast.dump(ast.parse(source)) == sound:
-                continue
-        except SyntaxError:
-            continue
-        place = owners.get(mutation.contained_by_top_level_function, "")
-        was, becomes = _changed(text, source)
-        line = places[mutation.original_node].start.line
-        seen.setdefault(source, Mutant(file, place, was, becomes, line, source))
+        place = owners.get(mutation.contained_by_top_level_function)
+        line = text_of.line(mutation.original_node)
+        seen[source] = Mutant(file, place or "-" + _named(text, line), *_changed(text, source), line, source)
     return _numbered(list(seen.values()))
 
 
-def _applied(module: cst.Module, mutation: Mutation) -> str | None:
-    try:
-        return module.deep_replace(mutation.original_node, mutation.mutated_node).code  # type: ignore[arg-type]
-    except (cst.CSTValidationError, TypeError):  # an operator made what is not Python
-        return None
+class _Text:
+    """A file as text in which one node can be replaced: a hundred times quicker than writing the tree out again."""
+
+    def __init__(self, text: str, wrapper: MetadataWrapper) -> None:
+        self.text = text
+        self.spans = wrapper.resolve(WhitespaceInclusivePositionProvider)
+        self.places = wrapper.resolve(PositionProvider)
+        self.starts = [0]
+        for line in text.splitlines(keepends=True):
+            self.starts.append(self.starts[-1] + len(line))
+
+    def line(self, node: cst.CSTNode) -> int:
+        """Where the node begins."""
+        return self.places[node].start.line
+
+    def with_mistake(self, module: cst.Module, mutation: Mutation) -> str | None:
+        """The whole file; None where an operator made what is not Python."""
+        old, new = mutation.original_node, mutation.mutated_node
+        if isinstance(old, cst.If) and isinstance(new, cst.If):
+            old, new = old.test, new.test
+        try:
+            source = self._spliced(module, old, new) or module.deep_replace(old, new).code  # type: ignore[arg-type]
+            ast.parse(source)
+        except (cst.CSTValidationError, TypeError, SyntaxError):
+            return None
+        return source
+
+    def _spliced(self, module: cst.Module, old: cst.CSTNode, new: cst.CSTNode) -> str | None:
+        if (span := self.spans.get(old)) is None:
+            return None
+        start, end = (self.starts[at.line - 1] + at.column for at in (span.start, span.end))
+        if self.text[start:end] != module.code_for_node(old):
+            return None  # a block: its indentation is not its own
+        return self.text[:start] + module.code_for_node(new) + self.text[end:]
 
 
 def _numbered(mutants: list[Mutant]) -> list[Mutant]:
@@ -142,6 +181,15 @@ def _owners(module: cst.Module) -> dict[cst.CSTNode | None, str]:
         elif isinstance(node, cst.ClassDef):
             owners.update({n: f"{node.name.value}.{n.name.value}" for n in node.body.body if isinstance(n, cst.FunctionDef)})
     return owners
+
+
+def _named(text: str, line: int) -> str:
+    """What is being defined at a line of the module: the code of a finding, or the name that is assigned."""
+    above = text.splitlines()[:line]
+    for words in reversed(above):
+        if found := re.match(r"\s+code=\"(\w+)\"|(?:class )?(\w+)\b.*[=(:]", words):
+            return found[1] or found[2]
+    return ""
 
 
 def _changed(before: str, after: str) -> tuple[str, str]:

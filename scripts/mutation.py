@@ -2,7 +2,17 @@
 import sys, time
 from pathlib import Path
 import mutation_run as run
-from mutants import ROOT, mutants_of
+import pickle, hashlib
+from mutants import ROOT, mutants_of as made
+def mutants_of(f):
+    k=hashlib.sha256((ROOT/f).read_bytes()+(ROOT/'scripts/mutants.py').read_bytes()).hexdigest()[:16]
+    at=Path('/tmp/mutcache')/k
+    at.parent.mkdir(exist_ok=True)
+    if not at.exists():
+        ms=made(f); at.write_bytes(pickle.dumps([tuple(m) for m in ms]))
+    from mutants import Mutant
+    return [Mutant(*m) for m in pickle.loads(at.read_bytes())]
+
 
 def main():
     out = Path(sys.argv[1]); tests = sys.argv[2].split(","); files = sys.argv[3].split(","); mode = sys.argv[4:] 

@@ -58,10 +58,10 @@ class Bearing(NamedTuple):
 
 
 def _span(mutant: Mutant) -> range:
-    if not mutant.place:
+    if not mutant.function:
         return range(1, 1 << 20)
     body = ast.parse((ROOT / mutant.file).read_text(encoding="utf-8")).body
-    for node in _functions(body, mutant.place.partition("#")[0].split(".")):
+    for node in _functions(body, mutant.function.split(".")):
         if node.lineno <= mutant.line <= (node.end_lineno or 0) or node.decorator_list:
             return range(node.lineno, (node.end_lineno or 0) + 1)
     return range(mutant.line, mutant.line + 1)
@@ -76,10 +76,10 @@ def _functions(body: list[ast.stmt], names: list[str]) -> list[ast.FunctionDef]:
 
 def swap(mutant: Mutant) -> bool:
     """Give the loaded function the mutant's code; False where the mistake is not in the code of one function."""
-    names = mutant.place.partition("#")[0].split(".")
+    names = mutant.function.split(".")
     old = _functions(ast.parse((ROOT / mutant.file).read_text(encoding="utf-8")).body, names)
     new = _functions(ast.parse(mutant.source).body, names)
-    if len(old) != 1 or len(new) != 1 or not mutant.place:
+    if len(old) != 1 or len(new) != 1 or not mutant.function:
         return False
     for part in ("args", "decorator_list"):
         a, b = ([ast.dump(x) for x in ([n.args] if part == "args" else n.decorator_list)] for n in (old[0], new[0]))
@@ -247,7 +247,7 @@ def _pytest(files: list[str], work: Callable[[pytest.Session], None], base: str)
     sys.path.insert(0, str(ROOT))
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     sys.dont_write_bytecode = True
-    options = ["-q", "--assert=plain", "-p", "no:terminal", "-p", "no:cacheprovider", "-o", "tmp_path_retention_policy=none"]
+    options = ["--assert=plain", "-p", "no:terminal", "-o", "addopts=", "-p", "no:cacheprovider", "-o", "tmp_path_retention_policy=none"]
     return int(pytest.main([*options, f"--basetemp={base}", *files], plugins=[Session(work)]))
 
 
@@ -308,7 +308,7 @@ def warm(mutants: list[Mutant], known: Bearing, log: Log, workers: int, base: st
         pool = Pool(workers, log)
         for mutant in mutants:
             tests = known.tests(mutant)
-            if tests and mutant.place:
+            if tests and mutant.function:
                 pool.start(mutant, lambda m=mutant, t=tests: _swapped(session, m, t), _longest(known, tests))
         pool.all()
 
@@ -357,7 +357,7 @@ def _fresh(mutant: Mutant, tests: list[str], whole: list[str], base: str) -> str
 
 def prepare() -> None:
     """Import what is slow and not mutated."""
-    for library in LIBRARIES:
+    for library in LIBRARIES if not os.environ.get("MUT_LIGHT") else ("jsonschema","numpy","pydantic","rich","typer","yaml","markdown_it","junitparser"):
         importlib.import_module(library)
 
 

@@ -16,6 +16,9 @@ from wirecheck import zoo
 from wirecheck.probes.config import CONFIG
 from wirecheck.schema import Level, Policy, TrainSpec
 
+SOUND = "test_a_sound_config_is_ok_on_every_code"
+pytestmark = pytest.mark.usefixtures("said")
+
 STATIC = ("CFG01", "CFG02", "CFG03", "CFG04", "CFG05", "CFG06", "CFG07", "CFG08", "CFG12")
 
 
