@@ -179,7 +179,9 @@ def _owners(module: cst.Module) -> dict[cst.CSTNode | None, str]:
         if isinstance(node, cst.FunctionDef):
             owners[node] = node.name.value
         elif isinstance(node, cst.ClassDef):
-            owners.update({n: f"{node.name.value}.{n.name.value}" for n in node.body.body if isinstance(n, cst.FunctionDef)})
+            owners.update(
+                {n: f"{node.name.value}.{n.name.value}" for n in node.body.body if isinstance(n, cst.FunctionDef)}
+            )
     return owners
 
 

@@ -14,6 +14,7 @@ import importlib
 import importlib.machinery
 import json
 import os
+import re
 import resource
 import signal
 import sys
@@ -22,13 +23,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from types import CodeType, FrameType, FunctionType
+from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import Phase, settings
 
 from mutants import ROOT, Mutant
+from mutation_swap import functions, swap, swap_table
 
 KILLED, LIVES, SLOW, NO_TEST, ERROR = "killed", "lives", "timed out", "no test", "error"
 LONGEST_S = 20.0
@@ -48,6 +50,10 @@ class Bearing(NamedTuple):
     seconds: dict[str, float]
     lines: dict[str, dict[int, list[str]]]
 
+    def is_table(self, file: str) -> bool:
+        """Whether no test runs any line of it: it does its work when it is imported."""
+        return not self.lines[file]
+
     def tests(self, mutant: Mutant) -> list[str]:
         """The tests that bear on it: those that run its line first, then those of its function, the quick before."""
         lines = self.lines.get(mutant.file, {})
@@ -61,51 +67,10 @@ def _span(mutant: Mutant) -> range:
     if not mutant.function:
         return range(1, 1 << 20)
     body = ast.parse((ROOT / mutant.file).read_text(encoding="utf-8")).body
-    for node in _functions(body, mutant.function.split(".")):
+    for node in functions(body, mutant.function.split(".")):
         if node.lineno <= mutant.line <= (node.end_lineno or 0) or node.decorator_list:
             return range(node.lineno, (node.end_lineno or 0) + 1)
     return range(mutant.line, mutant.line + 1)
-
-
-def _functions(body: list[ast.stmt], names: list[str]) -> list[ast.FunctionDef]:
-    found = [n for n in body if isinstance(n, ast.ClassDef | ast.FunctionDef) and n.name == names[0]]
-    if len(names) == 1:
-        return [n for n in found if isinstance(n, ast.FunctionDef)]
-    return [f for n in found for f in _functions(n.body, names[1:])]
-
-
-def swap(mutant: Mutant) -> bool:
-    """Give the loaded function the mutant's code; False where the mistake is not in the code of one function."""
-    names = mutant.function.split(".")
-    old = _functions(ast.parse((ROOT / mutant.file).read_text(encoding="utf-8")).body, names)
-    new = _functions(ast.parse(mutant.source).body, names)
-    if len(old) != 1 or len(new) != 1 or not mutant.function:
-        return False
-    for part in ("args", "decorator_list"):
-        a, b = ([ast.dump(x) for x in ([n.args] if part == "args" else n.decorator_list)] for n in (old[0], new[0]))
-        if a != b:
-            return False
-    code: CodeType | None = compile(mutant.source, str(ROOT / mutant.file), "exec")
-    owner: Any = sys.modules[mutant.file.removesuffix(".py").replace("/", ".")]
-    for name in names:
-        code = next((c for c in code.co_consts if isinstance(c, CodeType) and c.co_name == name), None) if code else None
-        owner = vars(owner).get(name)
-    function = _function(owner)
-    if code is None or function is None or function.__code__.co_freevars != code.co_freevars:
-        return False
-    function.__code__ = code
-    return True
-
-
-def _function(found: Any) -> FunctionType | None:
-    """Under properties, class methods and caches; a cache is emptied, for the sound code may have filled it."""
-    while found is not None and not isinstance(found, FunctionType):
-        if clear := getattr(found, "cache_clear", None):
-            clear()
-        found = next((v for n in ("__wrapped__", "__func__", "fget", "func") if (v := getattr(found, n, None))), None)
-    while found is not None and "__wrapped__" in vars(found):
-        found = _function(found.__wrapped__)
-    return found
 
 
 class Session:
@@ -118,7 +83,12 @@ class Session:
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """In place of pytest's own loop."""
         settings.register_profile(
-            "mutants", settings(), phases=(Phase.explicit, Phase.generate), database=None, derandomize=True, deadline=None
+            "mutants",
+            settings(),
+            phases=(Phase.explicit, Phase.generate),
+            database=None,
+            derandomize=True,
+            deadline=None,
         )
         settings.load_profile("mutants")
         if session.testsfailed:
@@ -163,7 +133,7 @@ def bearing(session: pytest.Session, files: list[str]) -> Bearing:
             here.add((frame.f_code.co_filename, frame.f_lineno))
         return local
 
-    def called(frame: FrameType, event: str, _: Any) -> Any:
+    def called(frame: FrameType, _: str, __: Any) -> Any:
         if frame.f_code.co_filename not in watched:
             return None
         here.add((frame.f_code.co_filename, frame.f_lineno))
@@ -205,7 +175,7 @@ class Pool:
         try:
             os.setsid()
             resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
-            with open(os.devnull, "r+b") as null:
+            with Path(os.devnull).open("r+b") as null:
                 for stream in (0, 1, 2):
                     os.dup2(null.fileno(), stream)
             told.write_text(work() or "-", encoding="utf-8")
@@ -247,8 +217,12 @@ def _pytest(files: list[str], work: Callable[[pytest.Session], None], base: str)
     sys.path.insert(0, str(ROOT))
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     sys.dont_write_bytecode = True
-    options = ["--assert=plain", "-p", "no:terminal", "-o", "addopts=", "-p", "no:cacheprovider", "-o", "tmp_path_retention_policy=none"]
-    return int(pytest.main([*options, f"--basetemp={base}", *files], plugins=[Session(work)]))
+    quiet = ["--assert=plain", "-p", "no:terminal", "-p", "no:cacheprovider", "-o", "addopts="]
+    return int(
+        pytest.main(
+            [*quiet, "-o", "tmp_path_retention_policy=none", f"--basetemp={base}", *files], plugins=[Session(work)]
+        )
+    )
 
 
 def in_fork(work: Callable[[], object]) -> None:
@@ -277,6 +251,7 @@ class Log:
         path.parent.mkdir(parents=True, exist_ok=True)
 
     def __call__(self, mutant: Mutant, outcome: str, by: str) -> None:
+        """Keep how one ended, and the test that failed."""
         line = json.dumps({"file": mutant.file, "key": mutant.key, "outcome": outcome, "by": by})
         with self.path.open("a", encoding="utf-8") as log:
             log.write(line + "\n")
@@ -289,9 +264,7 @@ class Log:
 
 def learn(tests: list[str], files: list[str], to: Path, base: str) -> None:
     """Which test runs which line, written to `to`; in a fork, so that nothing it loads is there afterwards."""
-    in_fork(
-        lambda: _pytest(tests, lambda session: to.write_text(json.dumps(bearing(session, files)), "utf-8"), base)
-    )
+    in_fork(lambda: _pytest(tests, lambda session: to.write_text(json.dumps(bearing(session, files)), "utf-8"), base))
 
 
 def load(path: Path) -> Bearing:
@@ -302,42 +275,54 @@ def load(path: Path) -> Bearing:
 
 def warm(mutants: list[Mutant], known: Bearing, log: Log, workers: int, base: str) -> None:
     """Try each in a fork of a process that has the tests ready."""
-    files = sorted({test.partition("::")[0] for m in mutants for test in known.tests(m)})
+    files = sorted({test.partition("::")[0] for test in known.seconds})
 
     def work(session: pytest.Session) -> None:
         pool = Pool(workers, log)
         for mutant in mutants:
-            tests = known.tests(mutant)
-            if tests and mutant.function:
+            tests = known.tests(mutant) if mutant.function else _of_the_row(mutant, known.seconds)
+            if tests and (mutant.function or _is_row(mutant)):
                 pool.start(mutant, lambda m=mutant, t=tests: _swapped(session, m, t), _longest(known, tests))
         pool.all()
 
-    if files:
-        in_fork(lambda: _pytest(files, work, base))
+    in_fork(lambda: _pytest(files, work, base))
 
 
 def _swapped(session: pytest.Session, mutant: Mutant, tests: list[str]) -> str:
-    return run_until_failure(session, tests) if swap(mutant) else ""
+    done = swap(mutant) if mutant.function else swap_table(mutant)
+    if isinstance(done, str):
+        return done
+    return run_until_failure(session, tests) if done else ""
+
+
+def _is_row(mutant: Mutant) -> bool:
+    return bool(re.fullmatch(r"-[A-Z]{3}\d\d", mutant.place.partition("#")[0]))
+
+
+def _of_the_row(mutant: Mutant, tests: Iterable[str]) -> list[str]:
+    """The tests that are not of another row of the table: not those whose parameter is another code or family."""
+    row = mutant.place[1:].partition("#")[0]
+    return [test for test in tests if "[" not in test or f"[{row}]" in test or f"[{row[:3]}]" in test]
 
 
 def _longest(known: Bearing, tests: Iterable[str]) -> float:
     return LONGEST_S + 3 * sum(known.seconds[test] for test in tests)
 
 
-def cold(mutants: list[Mutant], known: Bearing, log: Log, workers: int, base: str, always: dict[str, list[str]]) -> None:
-    """Try each in a fork that imports the package with the mistake in it; `always`: test files of a folder or file."""
+def cold(mutants: list[Mutant], known: Bearing, log: Log, workers: int, base: str) -> None:
+    """Try each in a fork that imports the package with the mistake in it."""
     pool = Pool(workers, log)
     for mutant in mutants:
-        whole = [file for prefix, files in always.items() if mutant.file.startswith(prefix) for file in files]
-        tests = [] if whole else known.tests(mutant)
-        if not tests and not whole:
+        tests = list(known.seconds) if known.is_table(mutant.file) else known.tests(mutant)
+        if tests:
+            longest = 2 * LONGEST_S + _longest(known, tests)
+            pool.start(mutant, lambda m=mutant, t=tests: _fresh(m, t, base), longest)
+        else:
             log(mutant, NO_TEST, "")
-            continue
-        pool.start(mutant, lambda m=mutant, t=tests, w=whole: _fresh(m, t, w, base), 2 * LONGEST_S + _longest(known, tests))
     pool.all()
 
 
-def _fresh(mutant: Mutant, tests: list[str], whole: list[str], base: str) -> str:
+def _fresh(mutant: Mutant, tests: list[str], base: str) -> str:
     """What failed, or nothing; a package that cannot be imported, or tests that cannot be collected, have noticed."""
     place = str(ROOT / mutant.file)
     plain = importlib.machinery.SourceFileLoader.get_code
@@ -349,18 +334,45 @@ def _fresh(mutant: Mutant, tests: list[str], whole: list[str], base: str) -> str
     failed: list[str] = ["the tests could not be collected"]
 
     def work(session: pytest.Session) -> None:
-        failed[0] = run_until_failure(session, tests or [item.nodeid for item in session.items])
+        failed[0] = run_until_failure(session, tests)
 
-    _pytest(whole or sorted({test.partition("::")[0] for test in tests}), work, base + str(os.getpid()))
+    _pytest(sorted({test.partition("::")[0] for test in tests}), work, base + str(os.getpid()))
     return failed[0]
 
 
 def prepare() -> None:
     """Import what is slow and not mutated."""
-    for library in LIBRARIES if not os.environ.get("MUT_LIGHT") else ("jsonschema","numpy","pydantic","rich","typer","yaml","markdown_it","junitparser"):
+    for library in LIBRARIES:
         importlib.import_module(library)
 
 
 def scratch() -> tempfile.TemporaryDirectory[str]:
     """Where the tests write."""
     return tempfile.TemporaryDirectory(prefix="mutation-", ignore_cleanup_errors=True)
+
+
+def tried(
+    mutants: list[Mutant], tests: list[str], files: list[str], build: Path, workers: int, *, again: bool
+) -> dict[str, str]:
+    """key -> outcome of every mutant, begun where the last run of the same was broken off."""
+    log, first = Log(build / "log.jsonl"), Log(build / "warm.jsonl")
+    if again:
+        log.path.unlink(missing_ok=True)
+        first.path.unlink(missing_ok=True)
+    done = log.outcomes() | {key: end for key, end in first.outcomes().items() if end in (KILLED, SLOW)}
+    todo = [mutant for mutant in mutants if mutant.key not in done]
+    with scratch() as base:
+        known = build / "bearing.json"
+        learn(tests, files, known, f"{base}/learn")
+        known_lines = load(known)
+        warm(todo, known_lines, first, workers, f"{base}/warm")
+        ended = first.outcomes()
+        for mutant in todo:
+            if ended.get(mutant.key) in (KILLED, SLOW):
+                log(mutant, ended[mutant.key], "warm")
+            elif ended.get(mutant.key) == LIVES and known_lines.is_table(mutant.file) and _is_row(mutant):
+                log(mutant, LIVES, "")  # nothing was cached: a fresh import would show the same
+        done = log.outcomes()
+        left = [mutant for mutant in todo if mutant.key not in done]
+        cold(left, known_lines, log, workers, f"{base}/cold")
+    return first.outcomes() | log.outcomes()

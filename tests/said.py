@@ -21,13 +21,14 @@ from wirecheck.schema import Evidence, Fact, Finding
 
 KEPT = Path(__file__).parent / "golden" / "said"
 WRITE = os.environ.get("WIRECHECK_SAID") == "write"
-_lines: list[str] | None = None
+_LINES: list[list[str]] = []
+"""Of the running test, where it holds them."""
 
 
 def note(yielded: Iterable[Yielded]) -> None:
     """Keep what a probe yielded, where the running test is one that holds it."""
-    if _lines is not None:
-        _lines.extend(line for item in yielded if isinstance(item, Finding | Fact) for line in _words(item))
+    for lines in _LINES:
+        lines.extend(line for item in yielded if isinstance(item, Finding | Fact) for line in _words(item))
 
 
 def _words(item: Finding | Fact) -> Iterator[str]:
@@ -37,7 +38,7 @@ def _words(item: Finding | Fact) -> Iterator[str]:
         seen = "; ".join(_seen(one) for one in item.evidence)
         text = f"{item.code} {item.severity} {item.subject}: {item.claim} [{seen}]"
     text = re.sub(r"sha256:[0-9a-f]+|\b[0-9a-f]{64}\b", "SHA", text)
-    yield re.sub(rf"(transformers |installed: ){re.escape(version('transformers'))}", r"\1VERSION", text)
+    yield re.sub(rf"\b{re.escape(version('transformers'))}\b", "VERSION", text)
 
 
 def _seen(one: Evidence) -> str:
@@ -59,15 +60,14 @@ def _sections(file: Path) -> dict[str, list[str]]:
 @pytest.fixture
 def said(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
     """What the probes say in this test is what they said when it was kept."""
-    global _lines
     name, sound = request.node.name, request.module.SOUND
     if name in getattr(request.module, "UNSAID", ()) or request.node.get_closest_marker("skipif"):
         # what it says is drawn by lot, or it reads assets that are not beside every checkout
         yield
         return
-    _lines = []
+    _LINES.append([])
     yield
-    lines, _lines = _lines, None
+    lines = _LINES.pop()
     file = KEPT / f"{request.path.stem.removeprefix('test_probe_')}.txt"
     kept = _sections(file)
     lines = [repr(line.replace(str(tmp_path), "FOLDER"))[1:-1] for line in lines]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,13 @@ def test_cfg01_silent_on_an_object(check):
     assert check().severity("CFG01") == "ok"
 
 
+def test_cfg01_says_of_a_gguf_file_that_its_metadata_makes_no_config(tmp_path):
+    (tmp_path / "m.gguf").write_bytes(b"GGUF, so it says")
+    output = run(CONFIG, model_bench(tmp_path / "m.gguf"))
+    assert output.severity("CFG01") == "block"
+    assert "No config can be made from the metadata of m.gguf" in output.claim("CFG01")
+
+
 # --- CFG02, CFG04 ------------------------------------------------------------------------------------------------
 
 
@@ -99,6 +107,18 @@ def test_cfg02_silent_on_a_native_type(check):
 def test_cfg02_reads_the_installed_table(check, monkeypatch):
     monkeypatch.setattr(zoo, "known_model_types", lambda: frozenset({"mistral"}))
     assert check().severity("CFG02") == "block"
+
+
+def test_cfg02_of_the_version_that_is_installed_is_no_newer(check):
+    written = version("transformers")
+    assert f"{written}, which is no newer" in check(model_type="llama17", transformers_version=written).claim("CFG02")
+
+
+@pytest.mark.parametrize("nothing", [{}, "modeling_x.X", ["modeling_x.X"]])
+def test_cfg02_of_an_auto_map_that_names_no_code(check, nothing):
+    output = check(model_type="llama17", auto_map=nothing)
+    assert output.severity("CFG02") == "block"
+    assert output.of("CFG04") == []
 
 
 AUTO_MAP = {"AutoModelForCausalLM": "modeling_phi.PhiForCausalLM"}
