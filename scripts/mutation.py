@@ -33,8 +33,8 @@ MODULES: dict[str, tuple[str, ...]] = {
     "wirecheck/verdict.py": ("verdict",),
     **{f"wirecheck/codes/{family}.py": ("codes",) for family in ("cfg", "emb", "env", "hub", "mem", "par", "tok")},
     **{f"wirecheck/codes/{family}.py": ("codes",) for family in ("tpl", "wgt", "wir", "__init__", "table")},
-    f"{PROBES}config.py": ("probe_config", "probe_weights"),
-    f"{PROBES}weights.py": ("probe_config", "probe_weights"),
+    f"{PROBES}config.py": ("probe_config", "probe_weights", "narrow_weights"),
+    f"{PROBES}weights.py": ("probe_config", "probe_weights", "narrow_weights"),
     **{f"{PROBES}{name}.py": TOKENS for name in ("tokenizer", "template", "stops", "vocabulary", "pairing")},
     **{f"{PROBES}{name}.py": TOKENS for name in ("template_text", "chats", "rows")},
     f"{PROBES}length.py": ("probe_config", *TOKENS),
@@ -55,12 +55,14 @@ class Living(NamedTuple):
 def main(arguments: list[str] | None = None) -> int:
     """The border: words to a run, a page or a check."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
-    parser.add_argument("files", nargs="*", choices=[*MODULES, []], metavar="FILE")
+    parser.add_argument("files", nargs="*", metavar="FILE")
     parser.add_argument("--again", action="store_true")
     parser.add_argument("--page", action="store_true")
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--workers", type=int, default=2)
     asked = parser.parse_args(arguments)
+    if unknown := [file for file in asked.files if file not in MODULES]:
+        parser.error(f"not among the modules that are mutated: {', '.join(unknown)}")
     if asked.check:
         return check()
     if not asked.page:
@@ -78,8 +80,8 @@ def run(files: list[str], workers: int, *, again: bool) -> None:
     groups: dict[tuple[str, ...], list[str]] = {}
     for file in files:
         groups.setdefault(MODULES[file], []).append(file)
-    mutation_run.prepare()
     for tests, members in groups.items():
+        mutation_run.prepare(tensors=not set(TOKENS).isdisjoint(tests))
         mutants = {file: mutants_of(file) for file in members}
         lived = {(one.file, one.place, one.was, one.becomes) for file in members for one in living(kept, file)}
         todo = [m for ms in mutants.values() for m in ms if not again or (m.file, m.place, m.was, m.becomes) in lived]

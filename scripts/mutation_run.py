@@ -37,10 +37,8 @@ LONGEST_S = 20.0
 """Given to a mutant on top of three times what its tests take."""
 MOST_BYTES = 24 << 30
 """Of address space: a mutant that allocates without end fails before the machine does."""
-LIBRARIES = (
-    *("torch", "jinja2", "jsonschema", "numpy", "pydantic", "regex", "rich", "safetensors.torch", "tokenizers"),
-    *("typer", "yaml", "markdown_it", "junitparser", "transformers"),
-)
+LIBRARIES = ("jsonschema", "junitparser", "markdown_it", "numpy", "pydantic", "rich", "typer", "yaml")
+TENSORS = ("jinja2", "regex", "safetensors.torch", "tokenizers", "torch", "transformers")
 """What the tests and the package import that takes long, and is not mutated."""
 
 
@@ -340,9 +338,9 @@ def _fresh(mutant: Mutant, tests: list[str], base: str) -> str:
     return failed[0]
 
 
-def prepare() -> None:
-    """Import what is slow and not mutated."""
-    for library in LIBRARIES:
+def prepare(*, tensors: bool) -> None:
+    """Import what is slow and not mutated; `tensors`: torch and transformers too, which make every fork slower."""
+    for library in (*LIBRARIES, *(TENSORS if tensors else ())):
         importlib.import_module(library)
 
 
