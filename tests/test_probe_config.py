@@ -114,6 +114,11 @@ def test_cfg02_of_the_version_that_is_installed_is_no_newer(check):
     assert f"{written}, which is no newer" in check(model_type="llama17", transformers_version=written).claim("CFG02")
 
 
+def test_cfg02_reads_a_part_of_a_version_of_seven_digits_and_no_more(check):
+    assert "newer 9999999.0" in check(model_type="llama17", transformers_version="9999999.0").claim("CFG02")
+    assert "written by" not in check(model_type="llama17", transformers_version="10000000.0").claim("CFG02")
+
+
 @pytest.mark.parametrize("nothing", [{}, "modeling_x.X", ["modeling_x.X"]])
 def test_cfg02_of_an_auto_map_that_names_no_code(check, nothing):
     output = check(model_type="llama17", auto_map=nothing)
