@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,11 @@ from tests.said import note
 from tests.shards import CONFIG, POINTER, TINY, Shapes, raw, shard, table, write_gguf, write_model, write_sharded
 from tests.test_snapshot import TENSOR_BYTES
 from wirecheck.errors import CannotRun
-from wirecheck.lock_records import LOCKED_REMEDY
 from wirecheck.probe import ModelBench, Yielded
 from wirecheck.probes.weights import WEIGHTS
-from wirecheck.schema import Fact, Finding, Level, LockedSide, Pin, Policy, Severity, TrainSpec, WireSpec
+from wirecheck.schema import Fact, Finding, Level, Pin, Policy, Severity, TrainSpec, WireSpec
 from wirecheck.snapshot import ModelRef, Snapshot, parse_ref, take
-from wirecheck.weight_files import Listed, WeightFile, git_sha1_of
+from wirecheck.weight_files import WeightFile
 from wirecheck.zero_fill import LARGE_BYTES, zero_filled
 
 SOUND = "test_facts"
@@ -33,7 +31,6 @@ SHARDS = {
     "model-1-of-2.safetensors": {"model.embed_tokens.weight": ("BF16", (16, 4))},
     "model-2-of-2.safetensors": {"lm_head.weight": ("BF16", (16, 4))},
 }
-DIGITS = {"sha256": 64, "git_sha1": 40}
 LARGE: Shapes = {
     "model.embed_tokens.weight": ("BF16", (16, 4)),
     "model.layers.0.mlp.up_proj.weight": ("F32", (512, 512)),
@@ -268,48 +265,6 @@ def test_wgt13_of_a_file_that_is_not_on_this_disk_is_a_gap(tmp_path):
     snapshot = Snapshot(ModelRef("o/n", "hub", "o/n"), "0" * 40, tmp_path, files, (file,))
     with pytest.raises(CannotRun, match=r"model\.safetensors"):
         _yields(snapshot, _pin("model.safetensors", b""))
-
-
-@pytest.mark.parametrize("digest", ["sha256", "git_sha1"])
-def test_wgt13_of_bytes_elsewhere_goes_by_what_the_hub_lists(tmp_path, digest):
-    ours, other = "a" * DIGITS[digest], "b" * DIGITS[digest]
-    file = WeightFile("model.safetensors", None, 100, "safetensors")
-    listed = (Listed("config.json", 9, other), Listed(file.name, 100, ours))
-    snapshot = Snapshot(
-        ModelRef("o/n", "hub", "o/n"), "0" * 40, tmp_path, ("config.json", file.name), (file,), listed=listed
-    )
-    [kept] = _findings(snapshot, "WGT13", Pin(subject="a", file=file.name, **{digest: ours}))
-    assert (kept.severity, kept.evidence[0].observed, kept.evidence[0].expected) == (Severity.OK, ours, ours)
-    [moved] = _findings(snapshot, "WGT13", Pin(subject="a", file=file.name, **{digest: other}))
-    assert (moved.severity, moved.evidence[0].observed, moved.evidence[0].expected) == (Severity.BLOCK, ours, other)
-
-
-def test_wgt13_of_bytes_elsewhere_says_nothing_by_a_digest_of_another_kind(tmp_path):
-    file = WeightFile("model.safetensors", None, 100, "safetensors")
-    listed = (Listed(file.name, 100, "a" * 40),)
-    snapshot = Snapshot(ModelRef("o/n", "hub", "o/n"), "0" * 40, tmp_path, (file.name,), (file,), listed=listed)
-    with pytest.raises(CannotRun, match=r"model\.safetensors"):
-        _yields(snapshot, _pin(file.name, b""))
-
-
-def test_wgt13_by_gits_name_for_a_file_on_this_disk(tmp_path):
-    folder = write_model(tmp_path)
-    name = git_sha1_of(folder / "config.json")
-    [kept] = _findings(folder, "WGT13", Pin(subject="a", file="config.json", git_sha1=name))
-    assert (kept.severity, kept.evidence[0].observed) == (Severity.OK, name)
-    [gone] = _findings(folder, "WGT13", Pin(subject="a", file="merges.txt", git_sha1=name))
-    assert (gone.severity, gone.evidence[0].expected) == (Severity.BLOCK, name)
-
-
-def test_wgt13_of_a_lock_says_how_to_bring_it_back(tmp_path):
-    folder = write_model(tmp_path)
-    pins = (_pin("model.safetensors", b"other"), _pin("merges.txt", b""))
-    unlocked = _findings(folder, "WGT13", *pins)
-    locked = Policy(pins=pins, locked=(LockedSide(subject="a", commit="0" * 40, files=("model.safetensors",)),))
-    bench = replace(_bench(take(parse_ref(str(folder)))), policy=locked)
-    found = [f for f in WEIGHTS.run(bench) if isinstance(f, Finding) and f.code == "WGT13"]
-    assert [f.remedy for f in found] == [LOCKED_REMEDY, LOCKED_REMEDY]
-    assert LOCKED_REMEDY not in [f.remedy for f in unlocked]
 
 
 def test_wgt14_zero_filled(tmp_path):
