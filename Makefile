@@ -13,7 +13,7 @@ RUNS := $(VENV)/.runs
 TESTS := $(VENV)/.tests
 REQUIRED := import sys; sys.exit(sys.version_info < (3, 11) and "wirecheck needs Python 3.11 or newer: PYTHON=python3.12")
 
-.PHONY: demo test slurm browser lint mutants soundness fuzz types check reports site demo-models benchmarks wheel clean
+.PHONY: demo test slurm browser lint mutants mutation soundness fuzz types check reports site demo-models benchmarks wheel clean
 .DEFAULT_GOAL := demo
 
 demo: $(RUNS)  ## two built-in models through the whole of `pair`; the report is in wirecheck-demo/
@@ -47,12 +47,17 @@ fuzz: $(TESTS)  ## every reader of strangers' bytes fuzzed (SECONDS=600 each); w
 soundness: $(TESTS)  ## every planted fault is found, no harmless change raises an alarm: docs/soundness.md is so now (a minute)
 	$(BIN)/python scripts/soundness.py --check
 
+mutation: $(TESTS)  ## every mistake an operator makes in verdict, codes and static probes (hours; FILES="wirecheck/verdict.py": minutes)
+	$(PIP) --editable '.[dev,mutation]'
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python scripts/mutation.py $(FILES)
+
 types: $(TESTS)  ## mypy --strict
 	$(BIN)/mypy --strict wirecheck
 
 check: $(RUNS)  ## everything in the repository that a script writes is as the script writes it
 	$(BIN)/python scripts/make_demo_corpus.py --check
 	$(BIN)/python scripts/regenerate.py --check
+	$(BIN)/python scripts/mutation.py --check
 
 reports: $(RUNS)  ## write reports/ and the generated pages of docs/ again
 	$(BIN)/python scripts/architectures.py

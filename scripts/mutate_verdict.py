@@ -1,5 +1,8 @@
 """Mutate the verdict by hand: each line below is a plausible mistake, and the tests must catch every one.
 
+They are those that no operator makes (a part forgotten, a key cut short, one severity of two): what operators make is
+tried by `scripts/mutation.py`.
+
     python scripts/mutate_verdict.py
 
 Works on copies in a temporary folder; prints each mutant that lives and exits 1 when one does. Only a test that ran and
@@ -31,12 +34,8 @@ LIBRARIES = ("hypothesis", "jsonschema", "numpy", "pydantic", "pytest", "typer")
 
 VERDICT, SCHEMA = "wirecheck/verdict.py", "wirecheck/schema.py"
 MUTANTS = (
-    (VERDICT, "strength.rank >= policy.required.rank", "strength.rank > policy.required.rank"),
     (VERDICT, "strength.rank >= policy.required.rank", "strength.rank <= policy.required.rank"),
     (VERDICT, "if strength is not None and strength", "if strength is None or strength"),
-    (VERDICT, "if question.level.rank <= policy.required.rank", "if question.level.rank < policy.required.rank"),
-    (VERDICT, "if question.level.rank <= policy.required.rank", "if True"),
-    (VERDICT, "level.rank < lowest_gap", "level.rank <= lowest_gap"),
     (VERDICT, "lowest_gap = min(", "lowest_gap = max("),
     (VERDICT, "default=len(LADDER)", "default=0"),
     (VERDICT, "return max(reached", "return min(reached"),
@@ -47,13 +46,10 @@ MUTANTS = (
     (VERDICT, "(run.probe, run.subject) == (question.probe, question.subject)", "run.subject == question.subject"),
     (VERDICT, "run.gap(question.level)", "run.gap(run.level)"),
     (VERDICT, "return reasons[0] if reasons else None", "return reasons[0] if len(reasons) == len(own) else None"),
-    (VERDICT, 'return "not run"', "return None"),
     (VERDICT, "if blockers:", "if blockers and strength is not None:"),
-    (VERDICT, "if policy.strict else (Severity.BLOCK,)", "if policy.strict else (Severity.WARN,)"),
     (VERDICT, "(Severity.BLOCK, Severity.WARN) if policy.strict", "(Severity.WARN,) if policy.strict"),
     (VERDICT, "if finding.severity in (Severity.BLOCK, Severity.WARN)", "if finding.severity is Severity.BLOCK"),
     (VERDICT, "if one.severity in deciding and (one.code", "if (one.code"),
-    (VERDICT, "and (one.code, one.subject) not in accepted", "and (one.code, one.subject) in accepted"),
     (VERDICT, "and (one.code, one.subject) not in accepted", "and not accepted"),
     (VERDICT, "and (one.code, one.subject) not in accepted", ""),
     (
@@ -61,8 +57,6 @@ MUTANTS = (
         "and (one.code, one.subject) not in accepted",
         "and one.code not in {code for code, _ in accepted}",
     ),
-    (VERDICT, "        if (one.code, one.subject) in deciding", "        if (one.code, one.subject) not in deciding"),
-    (VERDICT, "        if (one.code, one.subject) in deciding", "        if True"),
     (VERDICT, "(settled, *_taken(parts, policy))", "(settled,)"),
     (
         VERDICT,

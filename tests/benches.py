@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.said import note
 from wirecheck.errors import CannotRun
 from wirecheck.probe import ModelBench, PairBench, Probe, Yielded
 from wirecheck.schema import LADDER, Fact, Finding, MemoryEstimate, Policy, TrainSpec, WireSpec
@@ -109,6 +110,7 @@ def run(probe: Probe, bench: ModelBench | PairBench) -> Output:
 
 
 def _output(probe: Probe, yielded: list[Yielded]) -> Output:
+    note(yielded)
     findings = tuple(item for item in yielded if isinstance(item, Finding))
     assert {finding.code for finding in findings} <= set(probe.codes)
     assert all(LADDER.index(finding.level) >= LADDER.index(probe.level) for finding in findings)

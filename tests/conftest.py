@@ -15,6 +15,7 @@ import jsonschema
 import pytest
 from hypothesis import settings
 
+from tests.said import said  # noqa: F401 - a fixture
 from wirecheck import cli
 from wirecheck.demo import demo_folders
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.benches import LLAMA, config_folder, model_bench, run
-from tests.shards import TINY, Shapes, shard
+from tests.shards import TINY, Shapes, raw, shard
 from wirecheck.probes.config import CONFIG
 from wirecheck.probes.weights import WEIGHTS
 from wirecheck.quantization import narrow_matrices
@@ -46,6 +46,21 @@ def test_cfg07_silent_on_wide_weights_and_on_narrow_scales(tmp_path):
 def test_cfg07_says_no_more_than_the_method_where_it_is_declared(tmp_path):
     declared = {"quant_method": "fp8", "dequantize": True}
     assert check(tmp_path, SCALED, quantization_config=declared).severity("CFG07") == "note"
+
+
+def test_cfg07_counts_the_narrow_tensors_beside_the_declaration(tmp_path):
+    sizes = {"d": ("BF16", 64), "c": ("F8_E4M3", 32), "b": ("F6_E2M3", 24), "a": ("F4", 16)}
+    header, at = {}, 0
+    for name, (dtype, size) in sizes.items():
+        header[name] = {"dtype": dtype, "shape": [8, 4], "data_offsets": [at, at + size]}
+        at += size
+    folder = config_folder(tmp_path, LLAMA, quantization_config={"quant_method": "fp8"})
+    (folder / "model.safetensors").write_bytes(raw(header, b"\x01" * at))
+    (finding,) = run(CONFIG, model_bench(folder)).of("CFG07")
+    assert finding.severity == "block"
+    assert [(one.source, one.observed) for one in finding.evidence[1:]] == [
+        ("tensor a", "3 tensors in 8 bits or less"),
+    ]
 
 
 def test_floats_of_less_than_a_byte_are_codes_with_or_without_a_scale():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,9 @@ from tests.test_geometry import RECORDED, TRUTH
 from wirecheck import zoo
 from wirecheck.probes.config import CONFIG
 from wirecheck.schema import Level, Policy, TrainSpec
+
+SOUND = "test_a_sound_config_is_ok_on_every_code"
+pytestmark = pytest.mark.usefixtures("said")
 
 STATIC = ("CFG01", "CFG02", "CFG03", "CFG04", "CFG05", "CFG06", "CFG07", "CFG08", "CFG12")
 
@@ -70,6 +74,13 @@ def test_cfg01_silent_on_an_object(check):
     assert check().severity("CFG01") == "ok"
 
 
+def test_cfg01_says_of_a_gguf_file_that_its_metadata_makes_no_config(tmp_path):
+    (tmp_path / "m.gguf").write_bytes(b"GGUF, so it says")
+    output = run(CONFIG, model_bench(tmp_path / "m.gguf"))
+    assert output.severity("CFG01") == "block"
+    assert "No config can be made from the metadata of m.gguf" in output.claim("CFG01")
+
+
 # --- CFG02, CFG04 ------------------------------------------------------------------------------------------------
 
 
@@ -96,6 +107,23 @@ def test_cfg02_silent_on_a_native_type(check):
 def test_cfg02_reads_the_installed_table(check, monkeypatch):
     monkeypatch.setattr(zoo, "known_model_types", lambda: frozenset({"mistral"}))
     assert check().severity("CFG02") == "block"
+
+
+def test_cfg02_of_the_version_that_is_installed_is_no_newer(check):
+    written = version("transformers")
+    assert f"{written}, which is no newer" in check(model_type="llama17", transformers_version=written).claim("CFG02")
+
+
+def test_cfg02_reads_a_part_of_a_version_of_seven_digits_and_no_more(check):
+    assert "newer 9999999.0" in check(model_type="llama17", transformers_version="9999999.0").claim("CFG02")
+    assert "written by" not in check(model_type="llama17", transformers_version="10000000.0").claim("CFG02")
+
+
+@pytest.mark.parametrize("nothing", [{}, "modeling_x.X", ["modeling_x.X"]])
+def test_cfg02_of_an_auto_map_that_names_no_code(check, nothing):
+    output = check(model_type="llama17", auto_map=nothing)
+    assert output.severity("CFG02") == "block"
+    assert output.of("CFG04") == []
 
 
 AUTO_MAP = {"AutoModelForCausalLM": "modeling_phi.PhiForCausalLM"}
@@ -204,6 +232,29 @@ def test_cfg05_names_every_fault(check):
 )
 def test_cfg05_silent_on_sizes_that_agree(check, changed):
     assert check(**changed).severity("CFG05") == "ok"
+
+
+@pytest.mark.parametrize(
+    ("changed", "key"),
+    [
+        ({"hidden_size": 66, "head_dim": None}, "num_attention_heads"),
+        ({"num_key_value_heads": 3}, "num_key_value_heads"),
+        ({"head_dim": 15}, "head_dim"),
+        ({"num_local_experts": 4, "num_experts_per_tok": 5}, "num_experts_per_tok"),
+        ({"layer_types": ["full_attention"] * 2}, "layer_types"),
+    ],
+)
+def test_cfg05_leads_to_the_key_in_a_nested_config(check, changed, key):
+    output = check({"model_type": "gemma3", "text_config": LLAMA | changed})
+    (finding,) = output.of("CFG05")
+    assert finding.evidence[0].source.endswith(f"#text_config.{key}")
+
+
+def test_cfg05_lets_latent_attention_have_heads_that_divide_nothing(check):
+    """Its heads are made from a compressed state, not cut from the hidden size."""
+    latent = {"hidden_size": 66, "head_dim": None, "kv_lora_rank": 16}
+    assert check(**latent).severity("CFG05") == "ok"
+    assert check({"model_type": "gemma3", "text_config": LLAMA | latent}).severity("CFG05") == "ok"
 
 
 def test_cfg05_says_that_nothing_was_declared(check):

@@ -17,6 +17,9 @@ from wirecheck.probes.pairing import PAIRING, SAMPLE
 from wirecheck.schema import Level, WireSpec
 from wirecheck.vocabulary import BYTE_OF, normalise, overlap
 
+SOUND = "test_a_model_with_itself_differs_in_nothing"
+pytestmark = pytest.mark.usefixtures("said")
+
 WORDS = ["the cat sat on the mat", "a dog ran over the hill", "under the old stone bridge"] * 3
 
 

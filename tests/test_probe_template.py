@@ -16,6 +16,9 @@ from wirecheck.probes.template import TEMPLATE
 from wirecheck.schema import Level, Severity
 from wirecheck.templating import Limits
 
+SOUND = "test_a_sound_template_passes_every_check"
+pytestmark = pytest.mark.usefixtures("said")
+
 TURN = "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n"
 PROMPT = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 

@@ -28,6 +28,11 @@ from wirecheck.probes.tokenizer import TOKENIZER
 from wirecheck.probes.vocabulary import TEXTS
 from wirecheck.schema import Fact, Level, Severity, Skipped
 
+SOUND = "test_a_sound_tokenizer_passes_every_check"
+pytestmark = pytest.mark.usefixtures("said")
+UNSAID = {"test_tok10_two_strings_one_id"}
+"""Which of two strings an id is decoded to is drawn anew in every process, by the library."""
+
 
 def test_a_sound_tokenizer_passes_every_check(tmp_path: Path) -> None:
     run = ran(TOKENIZER, save(tmp_path))

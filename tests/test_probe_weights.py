@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.factories import needs_assets, seed_snapshot
+from tests.said import note
 from tests.shards import (
     CONFIG,
     POINTER,
@@ -35,6 +36,9 @@ from wirecheck.snapshot import ModelRef, Snapshot, parse_ref, take
 from wirecheck.weight_files import WeightFile
 from wirecheck.zero_fill import LARGE_BYTES, zero_filled
 
+SOUND = "test_facts"
+pytestmark = pytest.mark.usefixtures("said")
+
 SHARDS = {
     "model-1-of-2.safetensors": {"model.embed_tokens.weight": ("BF16", (16, 4))},
     "model-2-of-2.safetensors": {"lm_head.weight": ("BF16", (16, 4))},
@@ -52,7 +56,9 @@ def _bench(snapshot: Snapshot, *pins: Pin) -> ModelBench:
 
 def _yields(source: Path | Snapshot, *pins: Pin) -> list[Yielded]:
     snapshot = take(parse_ref(str(source))) if isinstance(source, Path) else source
-    return list(WEIGHTS.run(_bench(snapshot, *pins)))
+    yielded = list(WEIGHTS.run(_bench(snapshot, *pins)))
+    note(yielded)
+    return yielded
 
 
 def _findings(source: Path | Snapshot, code: str, *pins: Pin) -> list[Finding]:

@@ -267,6 +267,19 @@ def test_a_block_on_declared_evidence_is_refused():
         finding(Severity.BLOCK, D)
 
 
+def test_the_rungs_are_compared_by_their_place_and_not_as_words():
+    runs = [ran("p", S), ran("q", X)]  # "simulated" comes after "executed" in the alphabet, and after "measured" too
+    assert verdict(runs, asked(("p", S), ("q", X)), X).strength is X
+    assert verdict([*runs, ran("r", M)], asked(("p", S), ("q", X), ("r", M)), M).strength is M
+    assert verdict(runs, asked(("p", S), ("q", X)), X).outcome is Outcome.COMPATIBLE
+
+
+def test_what_is_kept_of_the_runs_is_every_block_and_warning_and_nothing_lighter():
+    findings = tuple(finding(severity, S) for severity in (Severity.OK, Severity.NOTE, Severity.WARN, Severity.BLOCK))
+    kept = standing([ran("p", S, *findings)], asked(("p", S))).grave
+    assert {one.severity for one in kept} == {Severity.WARN, Severity.BLOCK}
+
+
 # What the user takes upon themselves
 
 

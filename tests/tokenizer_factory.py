@@ -9,6 +9,7 @@ from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
+from tests.said import note
 from wirecheck.probe import ModelBench
 from wirecheck.probe_run import run_one
 from wirecheck.schema import Fact, Finding, Policy, ProbeRun, Ran, TrainSpec, WireSpec
@@ -98,6 +99,7 @@ def ran(probe: Any, folder: Path, facts: tuple[Fact, ...] = ()) -> Ran:
     """The probe's run on a folder, which has to come to its end."""
     run = run_one(probe, bench(folder, facts))
     assert isinstance(run, Ran), run
+    note([*run.findings, *run.facts])
     return run
 
 

@@ -1,0 +1,63 @@
+"""WGT13: weights against the digests that were pinned, by what the hub lists where their bytes are elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tests.shards import write_model
+from tests.test_probe_weights import _bench as bench_of
+from tests.test_probe_weights import _findings as findings
+from tests.test_probe_weights import _pin as pin
+from tests.test_probe_weights import _yields as yields
+from wirecheck.errors import CannotRun
+from wirecheck.lock_records import LOCKED_REMEDY
+from wirecheck.probes.weights import WEIGHTS
+from wirecheck.schema import Finding, LockedSide, Pin, Policy, Severity
+from wirecheck.snapshot import ModelRef, Snapshot, parse_ref, take
+from wirecheck.weight_files import Listed, WeightFile, git_sha1_of
+
+DIGITS = {"sha256": 64, "git_sha1": 40}
+
+
+@pytest.mark.parametrize("digest", ["sha256", "git_sha1"])
+def test_wgt13_of_bytes_elsewhere_goes_by_what_the_hub_lists(tmp_path, digest):
+    ours, other = "a" * DIGITS[digest], "b" * DIGITS[digest]
+    file = WeightFile("model.safetensors", None, 100, "safetensors")
+    listed = (Listed("config.json", 9, other), Listed(file.name, 100, ours))
+    snapshot = Snapshot(
+        ModelRef("o/n", "hub", "o/n"), "0" * 40, tmp_path, ("config.json", file.name), (file,), listed=listed
+    )
+    [kept] = findings(snapshot, "WGT13", Pin(subject="a", file=file.name, **{digest: ours}))
+    assert (kept.severity, kept.evidence[0].observed, kept.evidence[0].expected) == (Severity.OK, ours, ours)
+    [moved] = findings(snapshot, "WGT13", Pin(subject="a", file=file.name, **{digest: other}))
+    assert (moved.severity, moved.evidence[0].observed, moved.evidence[0].expected) == (Severity.BLOCK, ours, other)
+
+
+def test_wgt13_of_bytes_elsewhere_says_nothing_by_a_digest_of_another_kind(tmp_path):
+    file = WeightFile("model.safetensors", None, 100, "safetensors")
+    listed = (Listed(file.name, 100, "a" * 40),)
+    snapshot = Snapshot(ModelRef("o/n", "hub", "o/n"), "0" * 40, tmp_path, (file.name,), (file,), listed=listed)
+    with pytest.raises(CannotRun, match=r"model\.safetensors"):
+        yields(snapshot, pin(file.name, b""))
+
+
+def test_wgt13_by_gits_name_for_a_file_on_this_disk(tmp_path):
+    folder = write_model(tmp_path)
+    name = git_sha1_of(folder / "config.json")
+    [kept] = findings(folder, "WGT13", Pin(subject="a", file="config.json", git_sha1=name))
+    assert (kept.severity, kept.evidence[0].observed) == (Severity.OK, name)
+    [gone] = findings(folder, "WGT13", Pin(subject="a", file="merges.txt", git_sha1=name))
+    assert (gone.severity, gone.evidence[0].expected) == (Severity.BLOCK, name)
+
+
+def test_wgt13_of_a_lock_says_how_to_bring_it_back(tmp_path):
+    folder = write_model(tmp_path)
+    pins = (pin("model.safetensors", b"other"), pin("merges.txt", b""))
+    unlocked = findings(folder, "WGT13", *pins)
+    locked = Policy(pins=pins, locked=(LockedSide(subject="a", commit="0" * 40, files=("model.safetensors",)),))
+    locked_bench = replace(bench_of(take(parse_ref(str(folder)))), policy=locked)
+    found = [f for f in WEIGHTS.run(locked_bench) if isinstance(f, Finding) and f.code == "WGT13"]
+    assert [f.remedy for f in found] == [LOCKED_REMEDY, LOCKED_REMEDY]
+    assert LOCKED_REMEDY not in [f.remedy for f in unlocked]
