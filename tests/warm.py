@@ -18,7 +18,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from subprocess import CompletedProcess
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 LIBRARIES = (
     *("torch", "torch.distributed.tensor", "torch.fx.experimental.symbolic_shapes", "torch._dynamo"),
@@ -61,25 +61,42 @@ class Running(NamedTuple):
 
 
 def started(
-    words: tuple[str, ...], cwd: Path, environment: Mapping[str, str], most_bytes: int | None = None
+    words: tuple[str, ...],
+    cwd: Path,
+    environment: Mapping[str, str],
+    most_bytes: int | None = None,
+    *,
+    disk: Mapping[str, Any] | None = None,
 ) -> Running:
-    """One run; `most_bytes` is the longest file that the system lets it write."""
+    """One run; `most_bytes` is the longest file that the system lets it write, `disk` how its disk fails (faultline)."""
     folder = TemporaryDirectory()
     for stream in STREAMS:
         Path(folder.name, stream).touch()
-    process = _FORKS.Process(target=_run, args=(words, cwd, dict(environment), Path(folder.name), most_bytes))
+    process = _FORKS.Process(target=_run, args=(words, cwd, dict(environment), Path(folder.name), most_bytes, disk))
     process.start()
     return Running(words, process, folder)
 
 
 def wirecheck(
-    words: tuple[str, ...], cwd: Path, environment: Mapping[str, str], most_bytes: int | None = None
+    words: tuple[str, ...],
+    cwd: Path,
+    environment: Mapping[str, str],
+    most_bytes: int | None = None,
+    *,
+    disk: Mapping[str, Any] | None = None,
 ) -> CompletedProcess[str]:
     """As `started`, ended."""
-    return started(words, cwd, environment, most_bytes).ended()
+    return started(words, cwd, environment, most_bytes, disk=disk).ended()
 
 
-def _run(words: tuple[str, ...], cwd: Path, environment: dict[str, str], folder: Path, most_bytes: int | None) -> None:
+def _run(
+    words: tuple[str, ...],
+    cwd: Path,
+    environment: dict[str, str],
+    folder: Path,
+    most_bytes: int | None,
+    disk: Mapping[str, Any] | None,
+) -> None:
     """In the fork: as a fresh interpreter would begin and end."""
     imported = {name.partition(".")[0] for name in sys.modules}
     assert not imported & {"wirecheck", "transformers", "huggingface_hub", "typer", "rich"}
@@ -91,6 +108,10 @@ def _run(words: tuple[str, ...], cwd: Path, environment: dict[str, str], folder:
         os.dup2(os.open(folder / stream, os.O_WRONLY | os.O_APPEND), number)
     if most_bytes is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
+    if disk is not None:
+        from tests.faultline import Disk
+
+        Disk(**disk).install()
     sys.argv = ["wirecheck", *words]
     sys.path.insert(0, str(cwd))
     try:

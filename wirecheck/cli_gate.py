@@ -19,7 +19,7 @@ from wirecheck.cli_gate_faces import face
 from wirecheck.cli_gate_file import first_file, line_finder, read_file, read_rules
 from wirecheck.cli_github import annotate, path_in_repository
 from wirecheck.cli_lock import lock_of
-from wirecheck.cli_output import read_record, say, to_json, write
+from wirecheck.cli_output import Refusals, read_record, say, to_json, write
 from wirecheck.errors import Interrupted, UsageError
 from wirecheck.gate import Gate
 from wirecheck.gate_records import GateResult, GateRow
@@ -59,13 +59,15 @@ def gate_command(file: Path, options: Mapping[str, Any]) -> int:
             if target and isinstance(stop.partial, GateResult):
                 write(target, to_json(stop.partial))
             raise
-    if target:
-        write(target, to_json(found))
     since = None if then is None else compare(found, then, str(baseline))
-    for path, render in zip(reports, faces, strict=True):
-        write(path, render(found, where, since))
-    say(to_json(found) if options["json"] == "-" else shown(found, since))
-    annotate(found, where, since, to_stderr=options["json"] == "-")
+    with Refusals() as refused:
+        if target:
+            refused.write(target, to_json(found))
+        for path, render in zip(reports, faces, strict=True):
+            refused.write(path, render(found, where, since))
+        refused.say(to_json(found) if options["json"] == "-" else shown(found, since))
+        with refused.held():
+            annotate(found, where, since, to_stderr=options["json"] == "-")
     return view.exit_code(found)
 
 
