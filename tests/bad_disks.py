@@ -135,7 +135,7 @@ def is_whole(path: Path) -> bool:
             return False
     if path.suffix == ".html":
         return text.rstrip().endswith("</html>")
-    return text.endswith("\n")
+    return text.endswith("\n") or not text  # lines, of which an interrupted matrix may have none
 
 
 def wrongs(place: Path, command: Command, done: CompletedProcess[str], good: CompletedProcess[str]) -> Iterator[str]:

@@ -23,7 +23,7 @@ from wirecheck.cli_options import (
     of_result,
     shared,
 )
-from wirecheck.cli_streams import INTERRUPTED, Tolerant, ended_as_interrupted, exit_code_of
+from wirecheck.cli_streams import INTERRUPTED, Tolerant, ended_as_interrupted, exit_code_of, is_interruption
 from wirecheck.errors import WirecheckError
 
 app = typer.Typer(
@@ -318,6 +318,8 @@ def main() -> None:
         _say("error", "interrupted")
         sys.exit(exit_code_of(INTERRUPTED, is_ended()))
     except SystemExit as end:
+        if is_interruption(end):  # typer ends silently
+            _say("error", "interrupted")
         raise SystemExit(exit_code_of(end.code, is_ended())) from None
     except Exception as error:  # noqa: BLE001 - the last resort: our own bug, told in one line
         log = _crash_log()

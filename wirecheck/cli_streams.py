@@ -58,10 +58,22 @@ def ended_as_interrupted() -> Callable[[], bool]:
     return lambda: bool(came)
 
 
+def is_interruption(end: SystemExit) -> bool:
+    """Whether it stands for a Ctrl-C that typer caught, and of which nothing was said."""
+    error: BaseException | None = end if end.code == INTERRUPTED else None
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
 def _end_at_once() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def exit_code_of(code: Any, is_ended: bool) -> Any:
     """That of an interruption is SIGTERM's where that was what came."""
+    if code == INTERRUPTED:
+        # A KeyboardInterrupt that has left any exec() of a text, as those of dataclasses, makes CPython end by SIGINT
+        # whatever the exit code, unless a later one ends well.
+        exec("")  # noqa: S102
     return ENDED if is_ended and code == INTERRUPTED else code
