@@ -72,7 +72,9 @@ COMMANDS = (
         MATRIX_FILES,
         "1 pair",
     ),
-    Command("fit", ("fit", A, B, "--gpu", "T4", "--jobs", "1", *_reports(("f.json", "f.md"))), ("f.json", "f.md"), "T4"),
+    Command(
+        "fit", ("fit", A, B, "--gpu", "T4", "--jobs", "1", *_reports(("f.json", "f.md"))), ("f.json", "f.md"), "T4"
+    ),
     Command("lock", ("lock",), ("wirecheck.lock",), "next: wirecheck gate"),
     Command("init", ("init", "org/a", "org/b", "--file", "new.toml"), ("new.toml",), "", keeps_old=False),
     Command("demo", ("demo", "--out", "d"), ("d/result.json", "d/report.md", "d/report.html"), "can be wired"),

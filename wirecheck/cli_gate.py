@@ -26,7 +26,7 @@ from wirecheck.gate_records import GateResult, GateRow
 from wirecheck.gate_shelf import Shelf
 from wirecheck.views import gate as view
 from wirecheck.views import since as news
-from wirecheck.views.console import LiveProgress
+from wirecheck.views.console import MOST_SHOWN, LiveProgress
 from wirecheck.views.whereabouts import Whereabouts
 from wirecheck.views.words import visible
 
@@ -103,8 +103,12 @@ def shown(found: GateResult, since: Since | None = None) -> str:
         for row in found.rows:
             if row.outcome != "compatible":
                 terminal.print(Text(f"\n{visible(row.name)}", style="bold"))
-                for line in view.account(found, row):
+                lines = view.account(found, row)
+                for line in lines[:MOST_SHOWN]:
                     terminal.print(Text(f"  {visible(line)}"))
+                if len(lines) > MOST_SHOWN:
+                    more = len(lines) - MOST_SHOWN
+                    terminal.print(Text(f"  {more:,} lines more: --json PATH, or --report PATH.html", style="bold"))
         for line in (*view.acceptances(found), *view.unlike_locked(found)):
             terminal.print(Text(visible(line), style="yellow"))
     return captured.get()

@@ -96,6 +96,7 @@ class _Lines(_File):
         """Write what is left. Raises OSError."""
         self._stream.close()
 
+
 class _Record(_File):
     """The whole record as JSON, its cells last, one on each line."""
 
@@ -118,6 +119,7 @@ class _Record(_File):
             file.write(',\n "cells": [')
             shutil.copyfileobj(self._stream, file)
             file.write("\n ]\n}\n" if self._any else "]\n}\n")
+
 
 class _Parquet(_File):
     """Columns as view.COLUMNS, in groups of rows."""
@@ -144,6 +146,7 @@ class _Parquet(_File):
         """Write what is left. Raises OSError."""
         self._flush()
         self._stream.close()
+
     def _flush(self) -> None:
         import pyarrow as pa
 
