@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from wirecheck.fork_pool import Answered, Died, free_cpus, in_forks
+from wirecheck.fork_pool import Answered, Died, Limits, free_cpus, in_forks
 
 
 def work(name: str) -> str:
@@ -33,12 +33,12 @@ def work(name: str) -> str:
 
 
 def outcome(name: str, **options: float) -> Answered | Died:
-    (one,) = in_forks([name], work, jobs=1, limit_s=options.get("limit_s", 30.0))
+    (one,) = in_forks([name], work, jobs=1, limits=Limits(seconds=options.get("limit_s", 30.0)))
     return one
 
 
 def test_every_piece_has_a_process_of_its_own() -> None:
-    ended = list(in_forks(["a", "b", "c"], work, jobs=2, limit_s=30.0))
+    ended = list(in_forks(["a", "b", "c"], work, jobs=2, limits=Limits(seconds=30.0)))
     assert sorted(one.name for one in ended) == ["a", "b", "c"]
     assert all(isinstance(one, Answered) for one in ended)
     pids = {one.text.split()[-1] for one in ended if isinstance(one, Answered)}
@@ -61,7 +61,7 @@ def test_a_death_is_told(name: str, why: str) -> None:
 
 
 def test_a_hang_ends_at_the_limit_and_delays_nobody() -> None:
-    ended = list(in_forks(["hangs", "a", "b"], work, jobs=2, limit_s=1.0))
+    ended = list(in_forks(["hangs", "a", "b"], work, jobs=2, limits=Limits(seconds=1.0)))
     assert [one.name for one in ended] == ["a", "b", "hangs"]
     assert isinstance(ended[-1], Died)
     assert ended[-1].why == "still running after its time limit of 1 s"
@@ -81,7 +81,7 @@ def test_no_child_outlives_the_generator() -> None:
         return len(subprocess.run(mine, capture_output=True, text=True, check=False).stdout.split())
 
     before = children()  # `ps` itself, and what other tests' libraries keep
-    ended: Iterator[Answered | Died] = in_forks(["a", "hangs"], work, jobs=2, limit_s=60.0)
+    ended: Iterator[Answered | Died] = in_forks(["a", "hangs"], work, jobs=2, limits=Limits(seconds=60.0))
     assert next(ended).name == "a"
     assert children() == before + 1
     ended.close()  # type: ignore[attr-defined]
@@ -95,7 +95,7 @@ def test_ctrl_c_is_never_lost_in_a_fork(nth: int) -> None:
 
     def take_all() -> None:
         nonlocal seen
-        for _ in in_forks([str(n) for n in range(5000)], work, jobs=2, limit_s=30.0):
+        for _ in in_forks([str(n) for n in range(5000)], work, jobs=2, limits=Limits(seconds=30.0)):
             seen += 1
             if seen == nth:
                 threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGINT)).start()
@@ -107,5 +107,5 @@ def test_ctrl_c_is_never_lost_in_a_fork(nth: int) -> None:
 
 
 def test_nothing_to_do_is_nothing_done() -> None:
-    assert list(in_forks([], work, jobs=2, limit_s=1.0)) == []
+    assert list(in_forks([], work, jobs=2, limits=Limits(seconds=1.0))) == []
     assert free_cpus() >= 1

@@ -19,6 +19,7 @@ from wirecheck.errors import Interrupted, UsageError
 from wirecheck.gate import Gate, all_pairs
 from wirecheck.gate_records import GateResult, GateRow
 from wirecheck.gate_shelf import Shelf
+from wirecheck.isolated_child import Begun
 from wirecheck.views import gate as view
 
 OPTIONS = {"json": None, "report": None, "offline": True, "fresh": False, "locked": False, "prove_offline": False}
@@ -85,13 +86,13 @@ def test_a_changed_template_runs_its_model_again_and_the_pair(place, monkeypatch
     fields = json.loads(template.read_text())
     template.write_text(json.dumps(fields | {"note": "changed"}))
     asked: list[str] = []
-    before = runner._run
+    before = runner.Check.watch
 
-    def spy(probe, bench, output):
-        asked.append(bench.subject)
-        return before(probe, bench, output)
+    def spy(check, step):
+        asked.extend([step.subject] if isinstance(step, Begun) else [])
+        before(check, step)
 
-    monkeypatch.setattr(runner, "_run", spy)
+    monkeypatch.setattr(runner.Check, "watch", spy)
     code, found = ran(path)
     assert code == 0
     assert set(asked) == {"b", "pair"}

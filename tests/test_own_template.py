@@ -289,7 +289,7 @@ def test_figures_written_down_are_claims(run, stored, tmp_path):
     ],
 )
 def test_claims_that_are_none_are_refused_before_anything_runs(run, llama, monkeypatch, text, said):
-    monkeypatch.setattr(runner, "run_one", lambda *_: pytest.fail("a probe ran"))
+    monkeypatch.setattr(runner, "ran", lambda *_: pytest.fail("a probe ran"))
     file = llama.parent / "said.toml"
     file.write_text(text)
     code, out, err = run("pair", llama, llama, "--claim", file)
@@ -298,7 +298,7 @@ def test_claims_that_are_none_are_refused_before_anything_runs(run, llama, monke
 
 
 def test_a_claim_about_other_models_is_refused_before_anything_runs(run, llama, stored, monkeypatch):
-    monkeypatch.setattr(runner, "run_one", lambda *_: pytest.fail("a probe ran"))
+    monkeypatch.setattr(runner, "ran", lambda *_: pytest.fail("a probe ran"))
     code, out, err = run("model", llama, "--claim", stored)
     assert (code, out) == (2, "")
     assert "not checked here" in err

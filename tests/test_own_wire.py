@@ -15,7 +15,7 @@ import torch
 
 from tests import rigs
 from tests.factories import seen
-from wirecheck import isolation, runner
+from wirecheck import isolation, probe_run
 from wirecheck.errors import CannotRun, UsageError
 from wirecheck.probe import PairBench, Yielded
 from wirecheck.probes import PAIR_PROBES
@@ -43,7 +43,7 @@ def bench(
 
 def fired(name: str, **asked: Any) -> dict[str, Finding]:
     """The blocks and warnings of every probe that runs the wire on twins, by code."""
-    runs = [runner.run_one(probe, bench(name, **asked)) for probe in OF_WIRES]
+    runs = [probe_run.run_one(probe, bench(name, **asked)) for probe in OF_WIRES]
     assert not [run for run in runs if isinstance(run, Crashed)]
     bad = (Severity.BLOCK, Severity.WARN)
     return {finding.code: finding for run in runs for finding in run.findings if finding.severity in bad}
@@ -51,7 +51,7 @@ def fired(name: str, **asked: Any) -> dict[str, Finding]:
 
 def crash(name: str, **asked: Any) -> Crashed:
     """The run of the first probe, which crashed."""
-    run = runner.run_one(WIRE_TWIN, bench(name, **asked))
+    run = probe_run.run_one(WIRE_TWIN, bench(name, **asked))
     assert isinstance(run, Crashed), run
     return run
 
@@ -91,7 +91,7 @@ def test_the_outside_package_knows_nothing_of_wirecheck():
 def test_the_wire_of_the_bench_is_run_apart_and_the_parent_never_imports_it(tmp_path, monkeypatch):
     (tmp_path / "apart.py").write_text("import os\nfrom tests.bad_wires import SOUND as factory\nprint(os.getpid())\n")
     monkeypatch.chdir(tmp_path)
-    assert isinstance(runner.run_one(WIRE_TWIN, bench("apart:factory")), Ran)
+    assert isinstance(probe_run.run_one(WIRE_TWIN, bench("apart:factory")), Ran)
     assert "apart" not in sys.modules
 
 
@@ -136,7 +136,7 @@ def test_wir01_dtypes_that_are_mixed_show_in_the_dtype_of_the_run():
     ],
 )
 def test_wir01_a_wire_that_raises_or_returns_garbage(name, words, capfd):
-    run = runner.run_one(WIRE_TWIN, bench(f"tests.bad_wires:{name}"))
+    run = probe_run.run_one(WIRE_TWIN, bench(f"tests.bad_wires:{name}"))
     assert isinstance(run, Ran)
     (found,) = [finding for finding in run.findings if finding.severity is Severity.BLOCK]
     assert (found.code, words in str(found.evidence[0].observed)) == ("WIR01", True), found
@@ -165,7 +165,7 @@ def test_a_wire_that_does_not_come_back_is_a_crash_with_its_own_traceback(name, 
 
 
 def test_what_a_wire_prints_is_not_seen_and_no_fault(capfd):
-    assert isinstance(runner.run_one(WIRE_TWIN, bench("tests.bad_wires:chattering")), Ran)
+    assert isinstance(probe_run.run_one(WIRE_TWIN, bench("tests.bad_wires:chattering")), Ran)
     assert capfd.readouterr() == ("", "")
 
 
@@ -191,13 +191,13 @@ def test_findings_made_before_the_end_are_kept():
         yield bench.ok("WIR01", "It is so.", seen("here", 1))
         sys.exit(1)
 
-    run = runner.run_one(replace(WIRE_TWIN, run=first), bench("tests.bad_wires:SOUND"))
+    run = probe_run.run_one(replace(WIRE_TWIN, run=first), bench("tests.bad_wires:SOUND"))
     assert isinstance(run, Crashed)
     assert [finding.claim for finding in run.findings] == ["It is so."]
 
 
 def test_a_name_that_is_not_there_is_a_skip_with_its_reason():
-    run = runner.run_one(WIRE_TWIN, bench("tests.bad_wires:NUMBER"))
+    run = probe_run.run_one(WIRE_TWIN, bench("tests.bad_wires:NUMBER"))
     assert isinstance(run, Skipped)
     assert "NUMBER is of type int" in run.reason
 
@@ -208,14 +208,14 @@ def test_ctrl_c_passes_through_the_runner(monkeypatch):
 
     monkeypatch.setattr(isolation, "_listen", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        runner.run_one(WIRE_TWIN, bench("tests.bad_wires:SOUND"))
+        probe_run.run_one(WIRE_TWIN, bench("tests.bad_wires:SOUND"))
 
 
 def test_a_probe_that_reads_files_alone_does_not_run_the_wire(monkeypatch):
-    monkeypatch.setattr(runner, "isolated", None)
+    monkeypatch.setattr(probe_run, "isolated", None)
     for probe in PAIR_PROBES:
         if probe.level.rank < WIRE_TWIN.level.rank:
-            runner._yielded(probe, bench("tests.bad_wires:exiting"))
+            probe_run._yielded(probe, bench("tests.bad_wires:exiting"))
 
 
 # --- names -------------------------------------------------------------------------------------------------------

@@ -7,10 +7,10 @@ import pytest
 from tests.benches import config_folder, model_bench, run, run_short
 from wirecheck.demo import demo_folders
 from wirecheck.expectations import KNOWN_KEYS, compare, same
+from wirecheck.probe_run import run_one
 from wirecheck.probes import MODEL_PROBES
 from wirecheck.probes.config import CONFIG
 from wirecheck.probes.expectations import EXPECTATIONS
-from wirecheck.runner import run_one
 from wirecheck.schema import Expectation, Fact, Level, Policy
 
 FACTS = (

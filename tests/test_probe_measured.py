@@ -15,9 +15,9 @@ from wirecheck import devices
 from wirecheck.devices import Peak
 from wirecheck.errors import CannotRun
 from wirecheck.probe import PairBench
+from wirecheck.probe_run import run_one
 from wirecheck.probes import measured, wiring
 from wirecheck.probes.measured import EMBEDS_DEVICE, STEP_DEVICE
-from wirecheck.runner import run_one
 from wirecheck.schema import Fact, Finding, Level, Policy, TrainSpec, WireSpec
 from wirecheck.wires import full_step
 

@@ -23,9 +23,9 @@ from tests.tokenizer_factory import (
     seen,
     unigram,
 )
+from wirecheck.probe_run import run_one
 from wirecheck.probes.tokenizer import TOKENIZER
 from wirecheck.probes.vocabulary import TEXTS
-from wirecheck.runner import run_one
 from wirecheck.schema import Fact, Level, Severity, Skipped
 
 

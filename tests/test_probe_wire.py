@@ -15,9 +15,9 @@ from tests.tiny_wires import TinyWire
 from tests.wire_checks import findings, observed, own, the
 from wirecheck import zoo
 from wirecheck.errors import CannotRun
+from wirecheck.probe_run import run_one
 from wirecheck.probes import wiring
 from wirecheck.probes.wire import WIRE_TWIN, WIRE_WEIGHTS
-from wirecheck.runner import run_one
 from wirecheck.schema import Fact, Ran, Severity, Skipped, TrainSpec, WireSpec
 from wirecheck.wires import parameter_count
 from wirecheck.wires.failure import part

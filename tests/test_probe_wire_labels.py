@@ -12,8 +12,8 @@ from torch.nn import functional
 from tests import rigs, tiny_wires
 from tests.tiny_wires import TinyWire
 from tests.wire_checks import GROUND, findings, fired, own
+from wirecheck.probe_run import run_one
 from wirecheck.probes.wire import WIRE_TWIN
-from wirecheck.runner import run_one
 from wirecheck.schema import Level, Severity, Skipped, TrainSpec
 
 IGNORED = -100

@@ -13,8 +13,8 @@ from tests import rigs
 from tests.tiny_wires import TinyWire
 from tests.wire_checks import GROUND, findings, fired, observed, the
 from wirecheck import zoo
+from wirecheck.probe_run import run_one
 from wirecheck.probes.wire import WIRE_TWIN
-from wirecheck.runner import run_one
 from wirecheck.schema import Level, Severity, TrainSpec
 
 REAL = replace(GROUND, level=Level.EXECUTED, models="real weights")

@@ -8,10 +8,10 @@ import pytest
 
 from tests.factories import SHARED, needs_assets, seed_snapshot
 from tests.tokenizer_factory import bench, facts, found, seen
+from wirecheck.probe_run import run_one
 from wirecheck.probes.template import TEMPLATE
 from wirecheck.probes.tokenizer import TOKENIZER
 from wirecheck.probes.weights import WEIGHTS
-from wirecheck.runner import run_one
 from wirecheck.schema import Finding, ProbeRun, Ran, Severity
 
 pytestmark = needs_assets

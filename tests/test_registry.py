@@ -89,7 +89,7 @@ import sys
 from pathlib import Path
 from wirecheck.probe import ModelBench
 from wirecheck.probes import MODEL_PROBES
-from wirecheck.runner import run_one
+from wirecheck.probe_run import run_one
 from wirecheck.schema import Policy, TrainSpec, WireSpec
 from wirecheck.snapshot import parse_ref, take
 asked = {"wire": WireSpec(), "train": TrainSpec(), "policy": Policy(), "seed": 0}

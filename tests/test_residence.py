@@ -12,10 +12,10 @@ from tests.benches import model_bench, pair_bench
 from wirecheck import devices
 from wirecheck.errors import CannotRun
 from wirecheck.probe import PairBench
+from wirecheck.probe_run import run_one
 from wirecheck.probes import wiring
 from wirecheck.probes.residence import affordable
 from wirecheck.probes.wire import WIRE_WEIGHTS
-from wirecheck.runner import run_one
 from wirecheck.schema import TrainSpec, WireSpec
 
 MIB = 2**20

@@ -10,7 +10,7 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from wirecheck.probe import ModelBench
-from wirecheck.runner import run_one
+from wirecheck.probe_run import run_one
 from wirecheck.schema import Fact, Finding, Policy, ProbeRun, Ran, TrainSpec, WireSpec
 from wirecheck.snapshot import parse_ref, take
 

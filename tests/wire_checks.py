@@ -7,10 +7,10 @@ from typing import Any
 from tests import rigs, tiny_wires
 from tests.tiny_wires import TinyWire
 from wirecheck.probe import Probe
+from wirecheck.probe_run import run_one
 from wirecheck.probes import wiring
 from wirecheck.probes.wire import WIRE_TWIN, check_wire
 from wirecheck.probes.wiring import Ground
-from wirecheck.runner import run_one
 from wirecheck.schema import Finding, Level, ProbeRun, Severity, TrainSpec, WireSpec
 
 GROUND = Ground(Level.SIMULATED, "twins", "planted step, seed 0")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,8 +11,9 @@ from wirecheck.architecture_records import Architecture, ArchitectureCheck, Arch
 from wirecheck.errors import CannotRun
 from wirecheck.limits import machine_limit, one_line
 from wirecheck.probe import ModelBench, Probe
+from wirecheck.probe_run import run_one
 from wirecheck.probes import MODEL_PROBES
-from wirecheck.runner import run_one, why_not
+from wirecheck.runner import why_not
 from wirecheck.schema import Crashed, Finding, Level, Policy, ProbeRun, Severity, Skipped, TrainSpec, WireSpec
 from wirecheck.snapshot import parse_ref, take
 
@@ -33,10 +35,11 @@ def probes() -> tuple[Probe, ...]:
     )
 
 
-def answer(model_type: str, *, seed: int, folder: Path) -> str:
+def answer(model_type: str, *, seed: int) -> str:
     """The row of one type as JSON, for the parent. Raises nothing of its own."""
     try:
-        return study(model_type, seed=seed, folder=folder).model_dump_json()
+        with tempfile.TemporaryDirectory(prefix="wirecheck-") as folder:
+            return study(model_type, seed=seed, folder=Path(folder)).model_dump_json()
     except Exception as error:  # noqa: BLE001  # a fault of ours in one type is a row, told as such
         words = f"{type(error).__name__}: {one_line(error)}"
         trouble = Trouble(cause="wirecheck", words=words)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from wirecheck.architecture_study import MAX_ROWS, answer, probes
 from wirecheck.cache_folder import cache_home
 from wirecheck.codes import CODES
 from wirecheck.errors import UsageError
-from wirecheck.fork_pool import Answered, Died, in_forks
+from wirecheck.fork_pool import Answered, Died, Limits, in_forks
 from wirecheck.model_types import causal_model_types
 from wirecheck.runner import PACKAGES, environment
 
@@ -94,9 +93,8 @@ def make_rows(types: Sequence[str], *, seed: int, jobs: int, limit_s: float = LI
     from wirecheck import zoo_defaults
 
     zoo_defaults.warm()
-    with tempfile.TemporaryDirectory(prefix="wirecheck-") as folder:
-        for ended in in_forks(types, partial(answer, seed=seed, folder=Path(folder)), jobs=jobs, limit_s=limit_s):
-            yield row_of(ended)
+    for ended in in_forks(types, partial(answer, seed=seed), jobs=jobs, limits=Limits(seconds=limit_s)):
+        yield row_of(ended)
 
 
 def row_of(ended: Answered | Died) -> Architecture:

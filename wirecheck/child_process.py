@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -14,6 +16,8 @@ OWN_DEATHS = ("SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV", "SIGXFSZ")
 """Signals that a process brings upon itself; any other comes from outside, as from a kernel short of memory."""
 
 _PARALLELISM = "TOKENIZERS_PARALLELISM"
+_DIE_WITH_PARENT = 1
+"""PR_SET_PDEATHSIG of prctl(2)."""
 
 
 @contextlib.contextmanager
@@ -66,3 +70,9 @@ def let_go(stdin: int, output: int, *, keep: int) -> None:
             with contextlib.suppress(OSError):  # the descriptor that read the list is gone by now
                 os.close(inherited)
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+
+
+def die_with_parent() -> None:
+    """In a child: a parent that is killed takes it along, where the platform has that (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)

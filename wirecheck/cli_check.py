@@ -17,6 +17,7 @@ from wirecheck.errors import Interrupted, OutputNotWritten
 from wirecheck.heap import keep_freed
 from wirecheck.runner import Check
 from wirecheck.schema import Level, PairResult
+from wirecheck.supervision import supervised
 from wirecheck.views.console import LiveProgress
 
 
@@ -76,7 +77,7 @@ def _run(models: Sequence[str], wanted: Any, ways: _Ways) -> int:
             begun = check.result("started")
             said = () if ways.claim is None else claims_of(ways.claim, begun)  # before anything runs
             _begin(begun, ways.json)
-            result = check.run().model_copy(update={"claims": said})
+            result = supervised(check).model_copy(update={"claims": said})
         except KeyboardInterrupt:
             raise Interrupted(None) from None
         except Interrupted as stop:

@@ -18,8 +18,9 @@ from wirecheck.fit_by_formula import rows_by_formula
 from wirecheck.fit_curves import Group, rows_in_forks, with_curves
 from wirecheck.frontier_records import Frontier, FrontierGpu, FrontierRow, Placement, Way, WayName
 from wirecheck.probe import ModelBench, PairBench
+from wirecheck.probe_run import run_one
 from wirecheck.probes import MODEL_PROBES
-from wirecheck.runner import Request, checked, environment, run_one, why_not
+from wirecheck.runner import Request, checked, environment, why_not
 from wirecheck.schema import GpuRequest, ProbeRun, Ran, Severity, TrainSpec
 from wirecheck.snapshot import Snapshot
 from wirecheck.vram.gpus import Gpu, find

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from wirecheck.fork_pool import Answered, Died, in_forks
+from wirecheck.fork_pool import Answered, Died, Limits, in_forks
 from wirecheck.frontier_records import CurvePoint, FrontierRow
 from wirecheck.vram.gpus import find
 from wirecheck.vram.plan import Step
@@ -47,7 +47,7 @@ def rows_in_forks(
     def answer(name: str) -> str:
         return json.dumps([row.model_dump(mode="json") for row in made(todo[int(name)])])
 
-    for ended in in_forks([str(n) for n in range(len(todo))], answer, jobs=jobs, limit_s=limit_s):
+    for ended in in_forks([str(n) for n in range(len(todo))], answer, jobs=jobs, limits=Limits(seconds=limit_s)):
         match ended:
             case Answered(text=text):
                 yield [FrontierRow.model_validate(row) for row in json.loads(text)]

@@ -1,6 +1,7 @@
 """Many pieces of work, each in a forked child of its own, several at a time: a crash, a kill or a hang costs one piece.
 
-What the parent has imported is there in every child at once, which is what makes a process per piece cheap.
+What the parent has imported is there in every child at once, which is what makes a process per piece cheap. A child
+handles strangers' files: it is confined first (see `confinement`).
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import faulthandler
 import gc
 import os
 import select
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
-from wirecheck.child_process import let_go, quiet_fork
+from wirecheck.child_process import die_with_parent, let_go, quiet_fork
+from wirecheck.confinement import Fence, bound_cpu, bound_memory, confine
 from wirecheck.errors import CannotRun
 from wirecheck.heap import keep_freed
 
@@ -49,10 +53,19 @@ class Died:
     seconds: float
 
 
-@dataclass(frozen=True)
-class _Limits:
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What one child may take."""
+
     seconds: float
-    memory_bytes: int
+    """By the clock."""
+    memory_bytes: int = MEMORY_BYTES
+    cpu_seconds: float | None = None
+    """Of processor time; None: as much as it can get in `seconds`."""
+    data_bytes: int | None = None
+    """Memory that it writes to, beside the parent's; None: no bound of its own. See `confinement.bound_memory`."""
+    open_files: bool = False
+    """Whether it may write where the user may, and start programs: it runs code that the user chose."""
 
 
 @dataclass
@@ -61,6 +74,7 @@ class _Child:
     pid: int
     reader: int
     began: float
+    scratch: Path
     answer: bytearray = field(default_factory=bytearray)
 
 
@@ -74,8 +88,7 @@ def in_forks(
     work: Callable[[str], str],
     *,
     jobs: int,
-    limit_s: float,
-    memory_bytes: int = MEMORY_BYTES,
+    limits: Limits,
 ) -> Iterator[Answered | Died]:
     """What `work(name)` returns, or how its process died, in the order they end; at most `jobs` at a time.
 
@@ -91,12 +104,13 @@ def in_forks(
                 if interrupted.is_set():
                     raise KeyboardInterrupt
                 while waiting and len(children) < jobs:
-                    child = _start(waiting.pop(), work, _Limits(limit_s, memory_bytes))
+                    child = _start(waiting.pop(), work, limits)
                     children[child.reader] = child
-                for reader in _ready(children, limit_s):
+                for reader in _ready(children, limits.seconds):
                     yield _end(children.pop(reader), None)
-                for child in [c for c in children.values() if time.monotonic() - c.began > limit_s]:
-                    yield _end(children.pop(child.reader), f"still running after its time limit of {limit_s:g} s")
+                for child in [c for c in children.values() if time.monotonic() - c.began > limits.seconds]:
+                    why = f"still running after its time limit of {limits.seconds:g} s"
+                    yield _end(children.pop(child.reader), why)
         finally:
             for child in children.values():
                 _end(child, "stopped")
@@ -116,14 +130,15 @@ def held_interrupt() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
-def _start(name: str, work: Callable[[str], str], limits: _Limits) -> _Child:
+def _start(name: str, work: Callable[[str], str], limits: Limits) -> _Child:
+    scratch = Path(tempfile.mkdtemp(prefix="wirecheck-"))
     reader, writer = os.pipe()
     with quiet_fork():
         pid = os.fork()
         if pid == 0:
-            _live(name, work, writer, limits)
+            _live(name, work, writer, (limits, None if limits.open_files else scratch))
     os.close(writer)
-    return _Child(name, pid, reader, time.monotonic())
+    return _Child(name, pid, reader, time.monotonic(), scratch)
 
 
 def _ready(children: dict[int, _Child], limit_s: float) -> list[int]:
@@ -148,6 +163,7 @@ def _end(child: _Child, stopped: str | None) -> Answered | Died:
                 kill(child.pid, signal.SIGKILL)
     os.close(child.reader)
     _, status = os.waitpid(child.pid, 0)
+    shutil.rmtree(child.scratch, ignore_errors=True)
     seconds = round(time.monotonic() - child.began, 3)
     if stopped:
         return Died(child.name, stopped, seconds)
@@ -161,11 +177,11 @@ def _end(child: _Child, stopped: str | None) -> Answered | Died:
 # --- in the child ------------------------------------------------------------------------------------------------
 
 
-def _live(name: str, work: Callable[[str], str], writer: int, limits: _Limits) -> NoReturn:
+def _live(name: str, work: Callable[[str], str], writer: int, bounds: tuple[Limits, Path | None]) -> NoReturn:
     """Works, writes the answer and leaves, without running anything of the parent's."""
     code = 1
     try:
-        _settle(writer, limits)
+        _settle(writer, *bounds)
         rest = work(name).encode()
         while rest:
             rest = rest[os.write(writer, rest) :]
@@ -176,7 +192,7 @@ def _live(name: str, work: Callable[[str], str], writer: int, limits: _Limits) -
         os._exit(code)
 
 
-def _settle(writer: int, limits: _Limits) -> None:
+def _settle(writer: int, limits: Limits, scratch: Path | None) -> None:
     """A session of its own, no terminal, no finaliser of the parent's objects, one thread, bounded memory and time."""
     import resource
 
@@ -188,6 +204,13 @@ def _settle(writer: int, limits: _Limits) -> None:
     gc.freeze()
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(int(limits.seconds) + _GRACE_S)
+    die_with_parent()
+    confine(Fence(scratch, programs=limits.open_files))
+    if limits.cpu_seconds is not None:
+        signal.signal(signal.SIGXCPU, signal.SIG_DFL)
+        bound_cpu(limits.cpu_seconds)
+    if limits.data_bytes is not None:
+        bound_memory(limits.data_bytes)
     pages = Path("/proc/self/statm")
     if pages.is_file():
         held = int(pages.read_text(encoding="ascii").split()[0]) * resource.getpagesize()

@@ -22,6 +22,7 @@ from wirecheck.lock_records import Lock
 from wirecheck.runner import Check, Progress, Request
 from wirecheck.schema import Acceptance, Expectation, PairResult, Scalar, Severity, Subject
 from wirecheck.snapshot import Snapshot
+from wirecheck.supervision import supervised
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,7 @@ class Gate:
             check.runs, check.memory = list(kept.runs), kept.memory
             result = check.result("finished")
         else:
-            result = replace(check, known=self.shelf.models(check)).run()
+            result = supervised(replace(check, known=self.shelf.models(check)))
             self.shelf.keep(check, result)
         self._note_used(a, b, result)
         return result, kept is not None

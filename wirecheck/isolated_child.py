@@ -1,9 +1,8 @@
-"""The life of the process in which the user's own wire runs, from its first line to its last; see `isolation`."""
+"""The life of a process in which probes, or the user's own wire, run, from its first line to its last: `isolation`."""
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import faulthandler
 import gc
 import os
@@ -17,33 +16,50 @@ from typing import NoReturn
 
 from pydantic import TypeAdapter
 
-from wirecheck.child_process import let_go
+from wirecheck.child_process import die_with_parent, let_go
 from wirecheck.errors import CannotRun
 from wirecheck.limits import out_of_memory
-from wirecheck.schema import Fact, Finding, MemoryEstimate
+from wirecheck.schema import Fact, Finding, MemoryEstimate, ProbeRun, Record, Subject
 
-Yielded = Finding | Fact | MemoryEstimate
+
+class Begun(Record):
+    """A probe begins, and how many seconds it is given by the clock."""
+
+    probe: str
+    subject: Subject
+    limit_s: float
+    skipped: bool
+    """Whether it ends as skipped, without having run."""
+
+
+class Done(Record):
+    """It has ended, in whichever way."""
+
+    run: ProbeRun
+
+
+Yielded = Finding | Fact | MemoryEstimate | Begun | Done
 Work = Callable[[], Iterator[Yielded]]
 """What is run; for a fresh interpreter it has to be picklable."""
 
-RECORDS: dict[str, type[Finding | Fact | MemoryEstimate]] = {
+RECORDS: dict[str, type[Yielded]] = {
     "Finding": Finding,
     "Fact": Fact,
     "MemoryEstimate": MemoryEstimate,
+    "Begun": Begun,
+    "Done": Done,
 }
 """What the lines between `Began` and `Ending` may be, by their first word; JSON follows."""
 ENDING = TypeAdapter(dict[str, str])
 _STORY_CHARS = 14_000
-_DIE_WITH_PARENT = 1
-"""PR_SET_PDEATHSIG of prctl(2)."""
 
 
-def live_as_fork(work: Work, records: int, output: int) -> NoReturn:
+def live_as_fork(work: Work, records: int, output: int, *, one_thread: bool) -> NoReturn:
     """The whole life of a fork: records to the one descriptor, what is printed to the other."""
     try:
         let_go(os.open(os.devnull, os.O_RDONLY), output, keep=records)
         gc.freeze()  # no finaliser of the parent's objects runs here
-        if "torch" in sys.modules:
+        if one_thread and "torch" in sys.modules:
             import torch
 
             torch.set_num_threads(1)  # the threads of OpenMP's pool are not there after a fork
@@ -81,8 +97,7 @@ def _prepare(records: int) -> None:
     """A session without a terminal, streams of its own, an end with the parent's, the stack told at a sudden death."""
     with contextlib.suppress(PermissionError):  # it leads a session already
         os.setsid()
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+    die_with_parent()
     faulthandler.enable(file=records, all_threads=False)
     faulthandler.register(signal.SIGUSR1, file=records, all_threads=False)
     signal.signal(signal.SIGINT, signal.SIG_DFL)

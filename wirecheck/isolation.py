@@ -1,6 +1,7 @@
-"""The user's own wire runs in a process of its own: what it prints stays off the terminal, and its ending is told.
+"""Work in a process of its own: what it prints stays off the terminal, and its ending is told.
 
-The process is a fork, which has the models at hand at once. Where an accelerator is visible it is a fresh interpreter,
+A check's probes run in one, as `supervision` has it, and the user's own wire in another below that. The process is a
+fork, which has at hand what the parent has. For a wire, where an accelerator is visible, it is a fresh interpreter,
 which makes the models again: after a fork neither CUDA nor autograd's device threads work.
 """
 
@@ -20,7 +21,7 @@ from pathlib import Path
 
 from wirecheck.child_process import holding_interrupts, quiet_fork
 from wirecheck.errors import CannotRun
-from wirecheck.isolated_child import ENDING, RECORDS, Work, Yielded, live_as_fork
+from wirecheck.isolated_child import ENDING, RECORDS, Begun, Work, Yielded, live_as_fork
 from wirecheck.schema import ProbeError
 
 START_S = 120.0
@@ -40,23 +41,37 @@ class ChildFailed(Exception):
         self.error = error
 
 
-def isolated(work: Work, seconds: float, *, fresh: bool | None = None) -> Iterator[Yielded]:
-    """What `work()` yields in a process of its own, as it comes. A fork computes on one thread.
+@dataclass(frozen=True)
+class Words:
+    """How the process is spoken of."""
+
+    work: str = "the wire"
+    limit: str = "which is what policy.wire_seconds gives one probe of a wire"
+
+
+WIRE = Words()
+
+
+def isolated(
+    work: Work, seconds: float, *, fresh: bool | None = None, words: Words = WIRE, one_thread: bool = True
+) -> Iterator[Yielded]:
+    """What `work()` yields in a process of its own, as it comes. A fork computes on `one_thread`, or as the parent.
 
     Raises CannotRun as `work` does, where there is no fork, and where memory ran out; ChildFailed for any other
-    exception (SystemExit too), for a process that ended or was killed, and after `seconds`. The process and what it
-    started end with this generator (but for what left its session), and its output is seen nowhere but in the error.
-    `fresh`: a fresh interpreter, for which `work` is pickled, and no fork; None is as the module says.
+    exception (SystemExit too), for a process that ended or was killed, and after `seconds`, which a `Begun` counts
+    anew, with its own. The process and what it started end with this generator (but for what left its session), and
+    its output is seen nowhere but in the error. `fresh`: a fresh interpreter, for which `work` is pickled, and no fork;
+    None is as the module says.
     """
     if not hasattr(os, "fork"):
-        raise CannotRun("a wire of your own is run in a forked child, which this platform does not have")
+        raise CannotRun(f"{words.work} is run in a forked child, which this platform does not have")
     kills = _kernel_kills()
-    start = _fresh if (_sees_accelerator() if fresh is None else fresh) else _fork
+    afresh = _sees_accelerator() if fresh is None else fresh
     with holding_interrupts() as let_come:
-        child = start(work)
+        child = _fresh(work) if afresh else _fork(work, one_thread=one_thread)
     try:
         let_come()
-        ending = yield from _listen(child, seconds)
+        ending = yield from _listen(child, seconds, words)
     finally:
         status = _end(child)
     match ending:
@@ -67,8 +82,8 @@ def isolated(work: Work, seconds: float, *, fresh: bool | None = None) -> Iterat
         case {"how": "raised", **error}:
             raise ChildFailed(_told(ProbeError.model_validate(error), child))
     if os.WIFSIGNALED(status) and _kernel_kills() > kills:
-        raise CannotRun("not enough memory on this machine: the kernel killed the process in which the wire ran")
-    raise ChildFailed(_told(_death(status, began=child.began), child))
+        raise CannotRun(f"not enough memory on this machine: the kernel killed the process in which {words.work} ran")
+    raise ChildFailed(_told(_death(status, words, began=child.began), child))
 
 
 @dataclass(eq=False)
@@ -140,7 +155,7 @@ class _Child:
         return found
 
 
-def _listen(child: _Child, seconds: float) -> Generator[Yielded, None, dict[str, str] | None]:
+def _listen(child: _Child, seconds: float, words: Words) -> Generator[Yielded, None, dict[str, str] | None]:
     """Yields the records as they come. Returns the ending that the child told; None where it told none."""
     deadline = time.monotonic() + START_S
     while True:
@@ -154,23 +169,26 @@ def _listen(child: _Child, seconds: float) -> Generator[Yielded, None, dict[str,
                     child.drain(_LAST_WORDS_S)
                     return ENDING.validate_json(text)
                 case _:
-                    yield RECORDS[kind].model_validate_json(text)
+                    item = RECORDS[kind].model_validate_json(text)
+                    if isinstance(item, Begun):
+                        seconds, deadline = item.limit_s, time.monotonic() + item.limit_s
+                    yield item
         if over:
             return None
         if time.monotonic() >= deadline:
-            raise _out_of_time(child, seconds)
+            raise _out_of_time(child, seconds, words)
 
 
-def _out_of_time(child: _Child, seconds: float) -> ChildFailed:
+def _out_of_time(child: _Child, seconds: float, words: Words) -> ChildFailed:
     with contextlib.suppress(ProcessLookupError):
         os.kill(child.pid, signal.SIGUSR1)  # faulthandler answers with the stack, whatever the interpreter is doing
     until = time.monotonic() + _LAST_WORDS_S
     while not child.is_over() and time.monotonic() < until:
         if child.read(_LAST_WORDS_S / 5) is None and child.stack:
             break
-    message = f"still running after {seconds:g} s, which is what policy.wire_seconds gives one probe of a wire"
+    message = f"still running after {seconds:g} s, {words.limit}"
     if not child.began:
-        message = f"the process for the wire had not begun after {START_S:g} s"
+        message = f"the process for {words.work} had not begun after {START_S:g} s"
     return ChildFailed(_told(ProbeError(type="TimeoutError", message=message, traceback=""), child))
 
 
@@ -187,8 +205,8 @@ def _end(child: _Child) -> int:
     return child.status
 
 
-def _death(status: int, *, began: bool) -> ProbeError:
-    when = "in which the wire ran" if began else "for the wire"
+def _death(status: int, words: Words, *, began: bool) -> ProbeError:
+    when = f"in which {words.work} ran" if began else f"for {words.work}"
     if os.WIFSIGNALED(status):
         name = signal.Signals(os.WTERMSIG(status)).name
         return ProbeError(type="ProcessKilled", message=f"the process {when} was ended by {name}", traceback="")
@@ -224,13 +242,13 @@ def _sees_accelerator() -> bool:
 # --- how it is started -------------------------------------------------------------------------------------------
 
 
-def _fork(work: Work) -> _Child:
+def _fork(work: Work, *, one_thread: bool) -> _Child:
     (records, records_in), (output, output_in) = os.pipe(), os.pipe()
     try:
         with quiet_fork():
             pid = os.fork()
             if pid == 0:
-                live_as_fork(work, records_in, output_in)
+                live_as_fork(work, records_in, output_in, one_thread=one_thread)
     finally:
         os.close(records_in)
         os.close(output_in)

@@ -17,7 +17,7 @@ from itertools import chain, combinations
 from typing import Protocol
 
 from wirecheck.errors import CouldNotCheck, UsageError
-from wirecheck.fork_pool import MEMORY_BYTES, Answered, Died, in_forks
+from wirecheck.fork_pool import MEMORY_BYTES, Answered, Died, Limits, in_forks
 from wirecheck.gate_shelf import Shelf, key_of
 from wirecheck.matrix_records import Matrix, MatrixCell, MatrixModel
 from wirecheck.matrix_rule import Rule, Unknown
@@ -83,7 +83,8 @@ class Local:
     def run(self, names: Sequence[str], work: Work, *, limit_s: float) -> Iterator[Answered | Died]:
         """As Executor says it."""
         work.prepare()
-        return in_forks(names, work, jobs=self.jobs, limit_s=limit_s, memory_bytes=self.memory_bytes)
+        limits = Limits(seconds=limit_s, memory_bytes=self.memory_bytes, open_files=work.runs_code_of_the_user)
+        return in_forks(names, work, jobs=self.jobs, limits=limits)
 
 
 @dataclass

@@ -69,6 +69,10 @@ JUDGED: TypeAdapter[tuple[JudgedPair, ...]] = TypeAdapter(tuple[JudgedPair, ...]
 class Work(Protocol):
     """Work by key."""
 
+    @property
+    def runs_code_of_the_user(self) -> bool:
+        """Whether it runs a wire of the user's own or the repositories' code, which the fence around files would stop."""
+
     def prepare(self) -> None:
         """Called once in the process whose children do the work: imports what they need."""
 
@@ -82,6 +86,11 @@ class ModelWork:
 
     request: Request
     snapshots: Mapping[str, Snapshot]
+
+    @property
+    def runs_code_of_the_user(self) -> bool:
+        """As Work says it: no wire is run here."""
+        return self.request.policy.trust_remote_code
 
     def prepare(self) -> None:
         """Import what the probes need."""
@@ -114,6 +123,11 @@ class PairWork:
     runs: Mapping[str, str]
     """Model's name -> what its own probes came to."""
     tiles: Mapping[str, Sequence[Pair]]
+
+    @property
+    def runs_code_of_the_user(self) -> bool:
+        """As Work says it."""
+        return self.request.wire.is_own or self.request.policy.trust_remote_code
 
     def prepare(self) -> None:
         """Import what the probes need."""

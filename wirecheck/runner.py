@@ -1,33 +1,35 @@
-"""Runs probes in order and puts the result together. Prints nothing; progress is an object handed in."""
+"""Runs probes in order and puts the result together. Prints nothing; progress is an object handed in.
+
+A check is a row of steps, which `Check.steps` makes and `Check.watch` takes: in this process one after the other, or
+made in a confined child and taken here, as `supervision` does.
+"""
 
 from __future__ import annotations
 
 import platform
-import time
-import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import metadata
 from typing import Any, Literal, Protocol
 
-from wirecheck.errors import CannotRun, Interrupted
-from wirecheck.isolation import ChildFailed, isolated
+from wirecheck.errors import Interrupted
+from wirecheck.isolated_child import Begun, Done
+from wirecheck.isolated_child import Yielded as Step
 from wirecheck.loan import Loan
-from wirecheck.probe import ModelBench, PairBench, Probe, Yielded
+from wirecheck.probe import ModelBench, PairBench, Probe
+from wirecheck.probe_run import Output, error_of, kept, limit_s, ran
 from wirecheck.probes import MODEL_PROBES, PAIR_PROBES, SINGLE_PROBES
 from wirecheck.schema import (
     CheckedModel,
     Crashed,
     Environment,
     Fact,
-    Finding,
     Level,
     MemoryEstimate,
     Outcome,
     PairResult,
     Policy,
-    ProbeError,
     ProbeRun,
     Ran,
     Severity,
@@ -39,7 +41,6 @@ from wirecheck.schema import (
 )
 from wirecheck.snapshot import Snapshot
 from wirecheck.verdict import Expected, judge
-from wirecheck.wires.own import load_factory
 
 PACKAGES = (
     "accelerate",
@@ -85,107 +86,6 @@ class Request:
 
 
 @dataclass
-class _Output:
-    """What a probe yielded before it ended."""
-
-    findings: list[Finding] = field(default_factory=list)
-    facts: list[Fact] = field(default_factory=list)
-    memory: MemoryEstimate | None = None
-
-
-class UndeclaredCode(RuntimeError):
-    """A probe emitted a code it does not declare: a bug of ours."""
-
-
-class SilentProbe(RuntimeError):
-    """A probe ended without a claim: silence is not a pass."""
-
-
-def run_one(probe: Probe, bench: ModelBench | PairBench) -> ProbeRun:
-    """Run one probe on one bench. Never raises but for Ctrl-C and the like: what went wrong is in the run."""
-    return _run(probe, bench, _Output())
-
-
-def _run(probe: Probe, bench: ModelBench | PairBench, output: _Output) -> ProbeRun:
-    begin = time.perf_counter()
-    ending: Literal["ran", "skipped", "crashed"] = "ran"
-    reason, error = "", None
-    try:
-        _collect(probe, bench, output)
-    except CannotRun as missing:
-        ending, reason = "skipped", missing.reason
-    except Exception as failure:  # noqa: BLE001 - a crash of any kind is a result, kept with its story
-        ending, error = "crashed", _error(failure)
-    kept = _common(probe, bench, output, round(time.perf_counter() - begin, 3))
-    if ending == "skipped":
-        return Skipped(reason=reason, **kept)
-    return Ran(**kept) if error is None else Crashed(error=error, **kept)
-
-
-def _common(probe: Probe, bench: ModelBench | PairBench, output: _Output, seconds: float) -> dict[str, Any]:
-    """What a run of any kind keeps."""
-    return {
-        "probe": probe.name,
-        "subject": bench.subject,
-        "level": probe.level,
-        "seconds": seconds,
-        "findings": tuple(output.findings),
-        "facts": tuple(output.facts),
-    }
-
-
-def _collect(probe: Probe, bench: ModelBench | PairBench, output: _Output) -> None:
-    for item in _yielded(probe, bench):
-        match item:
-            case Fact():
-                output.facts.append(item)
-            case MemoryEstimate():
-                output.memory = item
-            case Finding():
-                if item.code not in probe.codes:
-                    raise UndeclaredCode(f"{probe.name} emitted {item.code}, which it does not declare")
-                output.findings.append(item)
-    if not output.findings:
-        raise SilentProbe(f"{probe.name} ended without a claim")
-
-
-def _yielded(probe: Probe, bench: ModelBench | PairBench) -> Iterator[Yielded]:
-    """What the probe yields. Where it would run code of the user's it is run in a process of its own.
-
-    A wire is run from `simulated` up; what is declared or inspected of a pair is read from its files.
-    """
-    if isinstance(bench, PairBench) and bench.wire.is_own and probe.level.rank >= Level.SIMULATED.rank:
-        return isolated(_OnOwnWire(probe, bench), bench.policy.wire_seconds)
-    return probe.run(bench)
-
-
-@dataclass(frozen=True)
-class _OnOwnWire:
-    """A probe of the user's own wire, to be run elsewhere."""
-
-    probe: Probe
-    bench: PairBench
-
-    def __call__(self) -> Iterator[Yielded]:
-        """Imports the user's module first: what that raises is a crash with its traceback, and no finding."""
-        load_factory(self.bench.wire.name)
-        yield from self.probe.run(self.bench)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """For another interpreter: without the models, which are made again there."""
-        bare = replace(self.bench, a=replace(self.bench.a, loan=None), b=replace(self.bench.b, loan=None))
-        return _OnOwnWire, (self.probe, bare)
-
-
-def _error(failure: BaseException) -> ProbeError:
-    if isinstance(failure, ChildFailed):
-        return failure.error
-    message = str(failure).strip() or type(failure).__name__
-    story = "".join(traceback.format_exception(failure))
-    return ProbeError(type=type(failure).__name__, message=message[:2000], traceback=story[-20000:])
-
-
-@dataclass
 class Check:
     """One check under way: models, probes asked, and the runs made so far."""
 
@@ -199,6 +99,16 @@ class Check:
     """What was made of a model for its other pairs, from checks in this process that asked the same."""
     runs: list[ProbeRun] = field(default_factory=list)
     memory: MemoryEstimate | None = None
+    under_way: Begun | None = None
+    output: Output = field(default_factory=Output)
+    """What the probe under way yielded so far."""
+
+    @property
+    def pending(self) -> Expected | None:
+        """The first question that has no answer yet, in the order in which they are asked."""
+        there = {(run.probe, run.subject) for run in self.runs}
+        asked = (one for one in self.expected if one.subject not in self.known)
+        return next((one for one in asked if (one.probe, one.subject) not in there), None)
 
     @property
     def expected(self) -> tuple[Expected, ...]:
@@ -211,19 +121,64 @@ class Check:
     def run(self) -> PairResult:
         """Run every probe, model A, model B, then the pair. Raises Interrupted (with what stands) on Ctrl-C."""
         try:
-            bench_a = self._model("a", self.a)
-            if self.b is not None:
-                self._pair(bench_a, self._model("b", self.b))
-        except KeyboardInterrupt:
-            raise Interrupted(self.result("interrupted")) from None
+            for step in self.steps():
+                self.watch(step)
+        except KeyboardInterrupt as stop:
+            raise self.interrupted(stop) from None
         return self.result("finished")
 
     def model(self) -> ModelBench:
         """Run every probe of model A alone, those of a pair's member; the bench it lay on. Raises Interrupted."""
+        bench = self._model("a", self.a)
         try:
-            return self._model("a", self.a)
-        except KeyboardInterrupt:
-            raise Interrupted(self.result("interrupted")) from None
+            for step in self._model_steps(bench):
+                self.watch(step)
+        except KeyboardInterrupt as stop:
+            raise self.interrupted(stop) from None
+        return bench
+
+    def steps(self) -> Iterator[Step]:
+        """Every probe that has no run yet: that it begins, what it yields, how it ended. Each is to be watched."""
+        bench_a = self._model("a", self.a)
+        yield from self._model_steps(bench_a)
+        if self.b is not None:
+            bench_b = self._model("b", self.b)
+            yield from self._model_steps(bench_b)
+            yield from self._pair_steps(bench_a, bench_b)
+
+    def watch(self, step: Step) -> None:
+        """Take one step: what it says is kept, and progress is told of it."""
+        match step:
+            case Begun(probe=probe, subject=subject):
+                self._add_known(subject)
+                self.under_way, self.output = step, Output()
+                self.progress.started(probe, subject)
+            case Done(run=run):
+                self.ended(run)
+            case _:
+                self.output.take(step)
+
+    def ended(self, run: ProbeRun) -> None:
+        """The probe under way came to this."""
+        self.under_way = None
+        self.memory = self.output.memory or self.memory
+        self.runs.append(run)
+        self.progress.ended(run)
+
+    def interrupted(self, stop: KeyboardInterrupt) -> Interrupted:
+        """The partial result; what the probe under way yielded is kept."""
+        if self.under_way is not None:
+            self.runs.append(Crashed(error=error_of(stop), **self.so_far(0.0)))
+        return Interrupted(self.result("interrupted"))
+
+    def so_far(self, seconds: float) -> dict[str, Any]:
+        """What a run of the probe under way keeps, however it ended."""
+        assert self.under_way is not None
+        return kept(self.probe(self.under_way.probe), self.under_way.subject, self.output, seconds)
+
+    def probe(self, name: str) -> Probe:
+        """One of those that are asked, by its name."""
+        return next(one for one in (*self._model_probes, *pair_probes(self.request)) if one.name == name)
 
     def result(self, status: Literal["started", "finished", "interrupted"]) -> PairResult:
         """The record of this check as it stands."""
@@ -253,7 +208,7 @@ class Check:
 
     def _model(self, side: Literal["a", "b"], snapshot: Snapshot) -> ModelBench:
         request = self.request
-        bench = ModelBench(
+        return ModelBench(
             wire=request.wire,
             train=request.train,
             policy=request.policy,
@@ -262,16 +217,17 @@ class Check:
             snapshot=snapshot,
             loan=self.lent.get(side),
         )
-        if side in self.known:
-            self.runs += self.known[side]
-            bench.facts = self._facts()
-            return bench
-        for probe in self._model_probes:
-            self._one(probe, bench, (side,))
-            bench.facts = self._facts()
-        return bench
 
-    def _pair(self, a: ModelBench, b: ModelBench) -> None:
+    def _model_steps(self, bench: ModelBench) -> Iterator[Step]:
+        self._add_known(bench.side)
+        bench.facts = self._facts()
+        if bench.side in self.known:
+            return
+        for probe in self._model_probes:
+            yield from self._one(probe, bench, (bench.side,))
+            bench.facts = self._facts()
+
+    def _pair_steps(self, a: ModelBench, b: ModelBench) -> Iterator[Step]:
         request = self.request
         bench = PairBench(
             wire=request.wire,
@@ -283,25 +239,27 @@ class Check:
             facts=self._facts(),
         )
         for probe in pair_probes(self.request):
-            self._one(probe, bench, ("a", "b", "pair"))
+            yield from self._one(probe, bench, ("a", "b", "pair"))
 
-    def _one(self, probe: Probe, bench: ModelBench | PairBench, subjects: tuple[Subject, ...]) -> None:
-        self.progress.started(probe.name, bench.subject)
-        output = _Output()
+    def _one(self, probe: Probe, bench: ModelBench | PairBench, subjects: tuple[Subject, ...]) -> Iterator[Step]:
+        subject = bench.subject
+        if any((run.probe, run.subject) == (probe.name, subject) for run in self.runs):
+            return
+        limit = limit_s(probe, self.request.wire, self.request.policy)
         reason = why_not(probe, self.request.policy.depth, [r for r in self.runs if r.subject in subjects])
+        yield Begun(probe=probe.name, subject=subject, limit_s=limit, skipped=bool(reason))
         if reason:
-            run: ProbeRun = Skipped(
-                probe=probe.name, subject=bench.subject, level=probe.level, seconds=0.0, reason=reason
-            )
+            yield Done(run=Skipped(probe=probe.name, subject=subject, level=probe.level, seconds=0.0, reason=reason))
         else:
-            try:
-                run = _run(probe, bench, output)
-            except KeyboardInterrupt as stop:
-                self.runs.append(Crashed(error=_error(stop), **_common(probe, bench, output, 0.0)))
-                raise
-        self.memory = output.memory or self.memory
-        self.runs.append(run)
-        self.progress.ended(run)
+            yield from ran(probe, bench)
+
+    def _add_known(self, until: Subject) -> None:
+        """The runs that were there already, of the sides up to that one."""
+        for side in ("a", "b"):
+            if side in self.known and not any(run.subject == side for run in self.runs):
+                self.runs += self.known[side]
+            if side == until:
+                return
 
     @property
     def _model_probes(self) -> tuple[Probe, ...]:

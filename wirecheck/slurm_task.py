@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from wirecheck.fork_pool import MEMORY_BYTES, free_cpus, in_forks
+from wirecheck.fork_pool import MEMORY_BYTES, Limits, free_cpus, in_forks
 from wirecheck.slurm_records import Chunk, Outcome, append, outcome_of, result_line, whole_lines
 
 if TYPE_CHECKING:
@@ -73,8 +73,12 @@ class Element:
         with _Warned() as warned:
             try:
                 # The CPUs told are those asked for, where the node does not hold us to them.
-                jobs, memory = min(self.jobs, free_cpus()), self.memory_bytes
-                yield from in_forks(names, work, jobs=jobs, limit_s=self.limit_s, memory_bytes=memory)
+                limits = Limits(
+                    seconds=self.limit_s,
+                    memory_bytes=self.memory_bytes,
+                    open_files=bool(getattr(work, "runs_code_of_the_user", False)),
+                )
+                yield from in_forks(names, work, jobs=min(self.jobs, free_cpus()), limits=limits)
             except KeyboardInterrupt:
                 warned.passed_on()
                 raise

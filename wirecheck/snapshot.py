@@ -15,7 +15,8 @@ from typing import Any, Literal
 
 from wirecheck.errors import ModelNotFound, UsageError
 from wirecheck.safetensors_header import TensorEntry
-from wirecheck.snapshot_folder import JsonUnreadable, TextUnreadable, list_files, read_folder, read_json, read_text
+from wirecheck.snapshot_apart import folder_apart, gguf_apart
+from wirecheck.snapshot_folder import JsonUnreadable, TextUnreadable, list_files, read_json, read_text
 from wirecheck.weight_files import Listed, WeightFile
 
 __all__ = ["JsonUnreadable", "ModelRef", "Snapshot", "TextUnreadable", "WeightFile", "parse_ref", "take"]
@@ -168,23 +169,19 @@ def _take_folder(ref: ModelRef) -> Snapshot:
                 f"{ref.text} holds {len(ggufs)} GGUF files", next_step=f"name one of them: {path / ggufs[0]}"
             )
         return _take_gguf(ModelRef(ref.text, "gguf", ggufs[0], path / ggufs[0]))
-    content = read_folder(path)
+    content = folder_apart(path)
     if content.name is not None:
         ref = ModelRef(ref.text, "folder", content.name, path)
     return Snapshot(ref, content.commit, path, content.files, content.weights)
 
 
 def _take_gguf(ref: ModelRef) -> Snapshot:
-    from wirecheck.gguf_file import read_gguf
-
     assert ref.path is not None
     if not ref.path.is_file():
         raise ModelNotFound(f"there is no file {ref.text}", next_step="check the path")
-    content = read_gguf(ref.path)
-    made = {} if content.config is None else {"config.json": content.config}
-    return Snapshot(
-        ref, content.commit, ref.path.parent, (ref.path.name,), (content.weights,), made=made, origins=content.origins
-    )
+    commit, weights, config, origins = gguf_apart(ref.path)
+    made = {} if config is None else {"config.json": config}
+    return Snapshot(ref, commit, ref.path.parent, (ref.path.name,), (weights,), made=made, origins=origins)
 
 
 def _take_hub(ref: ModelRef, *, offline: bool) -> Snapshot:

@@ -185,6 +185,8 @@ class Policy(Record):
     """Where real weights run; auto is an accelerator where there is one."""
     wire_seconds: PositiveInt = 600
     """How long one probe of the user's own wire may take."""
+    probe_seconds: PositiveInt = 3600
+    """How long any other probe may take, by the clock; one that reads files alone is also held to processor time."""
     source_bytes: PositiveInt | None = None
     """The longest source the user has: a wire that does not read so far is warned of."""
 

@@ -8,22 +8,42 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import cache
 
 from wirecheck.zoo import build, load_ghosts, quiet, transformers_library
+
+
+@cache
+def import_libraries() -> None:
+    """torch, and of transformers what every probe beyond the files needs.
+
+    A confined child may write no byte code: without that, packages that came without any would be compiled each time.
+    """
+    import torch
+    from transformers.models.auto import modeling_auto, tokenization_auto
+
+    assert torch and modeling_auto and tokenization_auto
+    transformers_library()
+
+
+@cache
+def import_class(model_type: str) -> None:
+    """The library's class of that type, where it has one and can import it here: else the probe says so."""
+    library = transformers_library()
+    with quiet(), suppress(Exception):
+        library.AutoModelForCausalLM._model_mapping[type(library.AutoConfig.for_model(model_type))]
 
 
 def warm_up(model_types: Iterable[str]) -> None:
     """Import the library's classes of those types, and whatever building, filling and encoding needs."""
     import torch
-    from transformers.models.auto import tokenization_auto  # noqa: F401 - is there in every child
 
+    import_libraries()
     library = transformers_library()
-    auto = library.AutoModelForCausalLM
     sizes = {"hidden_size": 8, "intermediate_size": 8, "vocab_size": 8, "num_hidden_layers": 1}
     with quiet():
         small = build(library.LlamaConfig(**sizes, num_attention_heads=2, num_key_value_heads=2), device="meta")
         tensors = {name: torch.empty(held.shape, device="meta") for name, held in small.state_dict().items()}
         load_ghosts(small, tensors, torch.float32)
-        for kind in sorted(set(model_types)):
-            with suppress(Exception):  # a type the library does not have, or cannot import here: the probe says so
-                auto._model_mapping[type(library.AutoConfig.for_model(kind))]
+    for kind in sorted(set(model_types)):
+        import_class(kind)

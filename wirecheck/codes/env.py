@@ -19,4 +19,20 @@ ENV: tuple[Code, ...] = (
         ),
         reference=None,
     ),
+    Code(
+        code="ENV02",
+        name="process-ended",
+        family="ENV",
+        severity=Severity.BLOCK,
+        level=Level.INSPECTED,
+        sentence=(
+            "What reads, or runs, this model's files ended its process, or took more time or memory than any model's "
+            "files need."
+        ),
+        remedy=(
+            "Look at what the probe's record tells of the process, and compare the model's files with their origin; a "
+            "model that ends the process that reads it ends a training job, too."
+        ),
+        reference=None,
+    ),
 )
