@@ -88,8 +88,8 @@ def environment(place: Path, *, on_runner: bool) -> dict[str, str]:
     kept = {key: os.environ[key] for key in ("PATH", "LANG", "PYTHONPATH") if key in os.environ}
     runner = {"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(place / "summary.md")} if on_runner else {}
     return kept | {
-        **{"HOME": str(place / "home"), "WIRECHECK_CACHE": str(place / "cache"), "TMPDIR": str(place / "tmp")},
-        **{"HF_HOME": str(place / "home" / "hf"), "OMP_NUM_THREADS": "1", "COLUMNS": "160", "NO_COLOR": "1"},
+        "HOME": str(place / "home"), "WIRECHECK_CACHE": str(place / "cache"), "TMPDIR": str(place / "tmp"),
+        "HF_HOME": str(place / "home" / "hf"), "OMP_NUM_THREADS": "1", "COLUMNS": "160", "NO_COLOR": "1",
         **runner,
     }
 

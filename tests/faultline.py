@@ -131,7 +131,7 @@ class Disk:
             where = ""
 
             def execute(self, sql: str, *rest: Any) -> Any:
-                if sql.split()[0] in ("create", "insert", "begin"):
+                if sql.split(maxsplit=1)[0] in ("create", "insert", "begin"):
                     self._strike("execute")
                 return super().execute(sql, *rest)
 

@@ -13,6 +13,7 @@ import resource
 import runpy
 import signal
 import sys
+import tempfile
 from collections.abc import Mapping
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -112,6 +113,7 @@ def _run(
         from tests.faultline import Disk
 
         Disk(**disk).install()
+    tempfile.tempdir = None  # found by TMPDIR, anew
     sys.argv = ["wirecheck", *words]
     sys.path.insert(0, str(cwd))
     try:

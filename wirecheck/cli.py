@@ -7,7 +7,7 @@ import sys
 import tempfile
 import traceback
 from pathlib import Path
-from typing import Annotated, Any, TextIO, cast
+from typing import Annotated, Any, NoReturn, TextIO, cast
 
 import typer
 
@@ -23,8 +23,15 @@ from wirecheck.cli_options import (
     of_result,
     shared,
 )
-from wirecheck.cli_streams import INTERRUPTED, Tolerant, ended_as_interrupted, exit_code_of, is_interruption
-from wirecheck.errors import WirecheckError
+from wirecheck.cli_streams import (
+    DISK_REFUSES,
+    INTERRUPTED,
+    Tolerant,
+    ended_as_interrupted,
+    exit_code_of,
+    is_interruption,
+)
+from wirecheck.errors import CouldNotCheck, WirecheckError
 
 app = typer.Typer(
     name="wirecheck",
@@ -321,12 +328,22 @@ def main() -> None:
         if is_interruption(end):  # typer ends silently
             _say("error", "interrupted")
         raise SystemExit(exit_code_of(end.code, is_ended())) from None
+    except OSError as error:
+        if error.errno not in DISK_REFUSES:
+            _end_with_a_bug(error)
+        _say("error", f"{error.filename or 'a file'}: not written: {error.strerror}")
+        _say("next", "free some space, or name folders that can be written: TMPDIR, WIRECHECK_CACHE")
+        sys.exit(CouldNotCheck.exit_code)
     except Exception as error:  # noqa: BLE001 - the last resort: our own bug, told in one line
-        log = _crash_log()
-        where = "follows here, no disk takes it" if log is None else f"is in {log}"
-        _say("error", f"a bug of wirecheck: {type(error).__name__}: {error}; the story {where}")
-        _say("next", "report it with that file" if log else f"report it with what follows\n{traceback.format_exc()}")
-        sys.exit(5)
+        _end_with_a_bug(error)
+
+
+def _end_with_a_bug(error: Exception) -> NoReturn:
+    log = _crash_log()
+    where = "follows here, no disk takes it" if log is None else f"is in {log}"
+    _say("error", f"a bug of wirecheck: {type(error).__name__}: {error}; the story {where}")
+    _say("next", "report it with that file" if log else f"report it with what follows\n{traceback.format_exc()}")
+    sys.exit(5)
 
 
 def _say(head: str, words: str) -> None:

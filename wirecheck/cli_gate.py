@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def gate_command(file: Path, options: Mapping[str, Any]) -> int:
         if target:
             refused.write(target, to_json(found))
         for path, render in zip(reports, faces, strict=True):
-            refused.write(path, render(found, where, since))
+            refused.write(path, partial(render, found, where, since))
         refused.say(to_json(found) if options["json"] == "-" else shown(found, since))
         with refused.held():
             annotate(found, where, since, to_stderr=options["json"] == "-")

@@ -11,11 +11,12 @@ import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from wirecheck.cli_output import Refusals, write, written
+from wirecheck.cli_output import Refusals, written
 from wirecheck.cli_reports import FACES as PAIR_FACES
 from wirecheck.errors import OutputNotWritten, UsageError
 from wirecheck.matrix_records import Matrix, MatrixCell
@@ -23,7 +24,7 @@ from wirecheck.matrix_tally import Tally
 from wirecheck.matrix_work import Pair
 from wirecheck.schema import PairResult
 from wirecheck.views import matrix as view
-from wirecheck.whole_file import Aside
+from wirecheck.whole_file import Aside, put_whole
 
 PAGES = {".md": view.render, ".html": view.render_html}
 """Made at the end, from the sums and the best pairs."""
@@ -236,7 +237,7 @@ def write_pages(reports: Sequence[Path], head: Matrix, tally: Tally, links: dict
             ending = path.suffix.lower()
             if ending in PAGES:
                 own = {pair: _link(path, to.with_suffix(ending)) for pair, to in links.items()}
-                refused.write(path, PAGES[ending](head, tally, own))
+                refused.write(path, partial(PAGES[ending], head, tally, own))
 
 
 def _link(page: Path, to: Path) -> str:
@@ -251,5 +252,6 @@ def write_pair(folder: Path, pair: Pair, result: PairResult, taken: set[str]) ->
         name, n = f"{base}.{n}", n + 1
     taken.add(name.lower())
     for ending in PAGES:
-        write(folder / f"{name}{ending}", PAIR_FACES[ending](result))
+        with written(folder / f"{name}{ending}"):
+            put_whole(folder / f"{name}{ending}", PAIR_FACES[ending](result))
     return folder / f"{name}.md"

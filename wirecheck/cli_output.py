@@ -54,10 +54,10 @@ class Refusals:
         except OutputNotWritten as error:
             self._told.setdefault(error.message, error)
 
-    def write(self, path: Path, text: str) -> None:
-        """As `write`, its refusal kept for later."""
-        with self.held():
-            write(path, text)
+    def write(self, path: Path, text: str | Callable[[], str]) -> None:
+        """As `write`, its refusal kept for later; a text that is made only here may need the disk, too."""
+        with self.held(), written(path):
+            put_whole(path, text if isinstance(text, str) else text())
 
     def say(self, text: str) -> None:
         """As `say`, its refusal kept for later."""
@@ -139,8 +139,11 @@ def put_down(
         try:
             if json and json != "-":
                 refused.write(Path(json), to_json(record, indent))
-            for path, text in list(reports):
-                refused.write(path, text)
+            with refused.held():
+                with written(Path("the reports")):  # pictures need a folder for matplotlib's cache
+                    made = list(reports)
+                for path, text in made:
+                    refused.write(path, text)
         finally:
             refused.say(to_json(record, indent) if json == "-" else shown())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import threading
@@ -11,6 +12,9 @@ from typing import IO, Any
 
 INTERRUPTED, ENDED = 130, 143
 """Exit codes after SIGINT and after SIGTERM, as a shell tells them."""
+
+DISK_REFUSES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+"""Errors of a disk, wherever one comes up: none of them is a bug of ours."""
 
 
 class Tolerant:
