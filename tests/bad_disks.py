@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -44,6 +45,8 @@ class Command:
     says: str = ""
     on_runner: bool = False
     """As a step of GitHub Actions."""
+    has_rows: bool = False
+    """Whether exit 4 may be that of a row that could not be checked, told there."""
     keeps_old: bool = True
     """Whether the files may be there before."""
 
@@ -65,12 +68,13 @@ COMMANDS = (
         PAIR_FILES,
         "can be wired",
     ),
-    Command("gate", ("gate", *_reports(GATE_FILES)), GATE_FILES, "1 check compatible", on_runner=True),
+    Command("gate", ("gate", *_reports(GATE_FILES)), GATE_FILES, "check", on_runner=True, has_rows=True),
     Command(
         "matrix",
         ("matrix", A, B, "--depth", "inspected", *_reports(MATRIX_FILES), "--reports", "pairs", "--jobs", "1"),
         MATRIX_FILES,
         "1 pair",
+        has_rows=True,
     ),
     Command(
         "fit", ("fit", A, B, "--gpu", "T4", "--jobs", "1", *_reports(("f.json", "f.md"))), ("f.json", "f.md"), "T4"
@@ -88,8 +92,13 @@ def environment(place: Path, *, on_runner: bool) -> dict[str, str]:
     kept = {key: os.environ[key] for key in ("PATH", "LANG", "PYTHONPATH") if key in os.environ}
     runner = {"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(place / "summary.md")} if on_runner else {}
     return kept | {
-        "HOME": str(place / "home"), "WIRECHECK_CACHE": str(place / "cache"), "TMPDIR": str(place / "tmp"),
-        "HF_HOME": str(place / "home" / "hf"), "OMP_NUM_THREADS": "1", "COLUMNS": "160", "NO_COLOR": "1",
+        "HOME": str(place / "home"),
+        "WIRECHECK_CACHE": str(place / "cache"),
+        "TMPDIR": str(place / "tmp"),
+        "HF_HOME": str(place / "home" / "hf"),
+        "OMP_NUM_THREADS": "1",
+        "COLUMNS": "160",
+        "NO_COLOR": "1",
         **runner,
     }
 
@@ -120,66 +129,66 @@ def calls_of(log: Path) -> list[tuple[str, str]]:
     return [(name, path) for _, name, path, _ in lines]
 
 
-def is_whole(path: Path) -> bool:
-    """Whether a file that is there is one that a run has ended."""
-    text = path.read_text(encoding="utf-8")
-    if text == OLD:
-        return True
-    if path.suffix in (".json", ".sarif", ".lock"):
-        try:
-            return isinstance(json.loads(text), (dict, list))
-        except ValueError:
-            return False
-    if path.suffix in (".xml", ".svg"):
-        try:
-            return ElementTree.fromstring(text).tag != ""
-        except ElementTree.ParseError:
-            return False
-    if path.suffix == ".html":
-        return text.rstrip().endswith("</html>")
+def _parsed(parse: Callable[[str], Any], text: str) -> bool:
+    try:
+        parse(text)
+    except (ValueError, ElementTree.ParseError):
+        return False
+    return True
+
+
+def _ends_well(text: str) -> bool:
     return text.endswith("\n") or not text  # lines, of which an interrupted matrix may have none
+
+
+WHOLE: dict[str, Callable[[str], bool]] = {
+    **dict.fromkeys((".json", ".sarif", ".lock"), partial(_parsed, json.loads)),
+    **dict.fromkeys((".xml", ".svg"), partial(_parsed, ElementTree.fromstring)),
+    ".html": lambda text: text.rstrip().endswith("</html>"),
+}
+"""Whether a text of that kind has its end."""
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a file that is there is one that a run has ended, or the old one."""
+    text = path.read_text(encoding="utf-8")
+    return text == OLD or WHOLE.get(path.suffix, _ends_well)(text)
 
 
 def wrongs(place: Path, command: Command, done: CompletedProcess[str], good: CompletedProcess[str]) -> Iterator[str]:
     """What does not hold of a run that met a fault, beside the run that met none."""
-    if "Traceback" in done.stderr or "Error:" in done.stderr.replace("OSError:", "Error:"):
-        yield "a traceback, or an error by its Python name"
+    if "Traceback" in done.stderr:
+        yield "a traceback"
     if done.returncode not in (good.returncode, 3, 4):
         yield f"exit {done.returncode}"
-    if done.returncode == 4 and ("error: " not in done.stderr or "next: " not in done.stderr):
+    if done.returncode == 4 and ("error: " not in done.stderr or "next: " not in done.stderr) and not command.has_rows:
         yield "exit 4 without error and next"
+    if done.returncode == good.returncode and command.says not in done.stdout:
+        yield "no verdict on the screen"
+    if "not written" in done.stderr and command.says not in done.stdout and _was_begun(place, command):
+        yield "a report is lost, and the verdict is not on the screen"
+    yield from _of_files(place, command, done, good)
+    yield from left_aside(place)
+
+
+def left_aside(place: Path) -> Iterator[str]:
+    """What a run left that ends by itself."""
+    if list(place.rglob("*.part")):
+        yield f"left aside: {[path.name for path in place.rglob('*.part')]}"
+    if left := [path.name for path in (place / "tmp").iterdir() if path.suffix != ".log"]:
+        yield f"left in the temporary folder: {left}"
+
+
+def _of_files(place: Path, command: Command, done: CompletedProcess[str], good: CompletedProcess[str]) -> Iterator[str]:
     for name in command.files:
         path = place / name
         if path.exists() and not is_whole(path):
             yield f"{name}: torn"
         elif done.returncode == good.returncode and (not path.exists() or path.read_text() == OLD):
             yield f"{name}: lost, and exit {done.returncode}"
-        elif path.suffix == ".json" and path.exists() and not _is_honest(path, done, good):
-            yield f"{name}: says another verdict"
-    if list(place.rglob("*.part")):
-        yield f"left aside: {[path.name for path in place.rglob('*.part')]}"
-    if left := [path.name for path in (place / "tmp").iterdir() if path.suffix != ".log"]:
-        yield f"left in the temporary folder: {left}"
-    began = "not written" in done.stderr
-    if done.returncode == good.returncode and command.says not in done.stdout:
-        yield "no verdict on the screen"
-    if done.returncode == 4 and began and command.says not in done.stdout and _was_begun(place, command):
-        yield "exit 4, and the verdict is not on the screen"
 
 
 def _was_begun(place: Path, command: Command) -> bool:
     """Whether the file that says `started` had been written: all that was done after is worth telling."""
     path = place / command.files[0]
     return path.exists() and path.suffix == ".json" and path.read_text() != OLD
-
-
-def _is_honest(path: Path, done: CompletedProcess[str], good: CompletedProcess[str]) -> bool:
-    """A result that is no more than started, or the verdict of the exit code."""
-    text = path.read_text()
-    if text == OLD or done.returncode == good.returncode:
-        return True
-    held = json.loads(text)
-    verdict = held.get("verdict") if isinstance(held, dict) else None
-    if not isinstance(verdict, dict) or done.returncode == 4:
-        return True
-    return verdict["outcome"] == "unproven"

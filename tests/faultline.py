@@ -1,8 +1,8 @@
 """A disk that fails: the n-th time a process would change a file, it is refused, and from then on once or always.
 
-What a process writes goes through os.open, os.write, os.replace and their like (`_pyio` stands for the interpreter's own
-files, whose writes cannot be seen), or through SQLite. All of these are counted, in the process and in its forks. What a
-library writes in C, and what it prints, is not.
+What a process writes goes through os.open, os.write, os.replace and their like (`_pyio` stands for the interpreter's
+own files, whose writes cannot be seen), or through SQLite. All of these are counted, in the process and in its forks.
+What a library writes in C, and what it prints, is not. And a clock that jumps.
 """
 
 from __future__ import annotations
@@ -10,13 +10,16 @@ from __future__ import annotations
 import _pyio
 import builtins
 import ctypes
+import datetime
 import errno
 import io
+import itertools
 import mmap
 import os
 import shutil
 import sqlite3
 import stat
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +49,9 @@ class Disk:
     """Where each call is noted: number, name, path."""
     only: tuple[str, ...] = ("",)
     """What the paths begin with that are counted at all."""
+
+    clock_jumps: float | None = None
+    """Years, beside the disk."""
 
     def __post_init__(self) -> None:
         self._count = ctypes.c_long.from_buffer(mmap.mmap(-1, 8))  # shared with forks
@@ -90,6 +96,8 @@ class Disk:
 
         io.open = builtins.open = opened
         self._watch_sqlite()
+        if self.clock_jumps is not None:
+            jump_clock(self.clock_jumps)
 
     def _is_pipe(self, file: Any) -> bool:
         return isinstance(file, int) and not stat.S_ISREG(os.fstat(file).st_mode)
@@ -125,39 +133,56 @@ class Disk:
         return guarded
 
     def _watch_sqlite(self) -> None:
-        disk, connect = self, sqlite3.connect
+        connect, watched = sqlite3.connect, _watched(self)
 
-        class Watched(sqlite3.Connection):
-            where = ""
-
-            def execute(self, sql: str, *rest: Any) -> Any:
-                if sql.split(maxsplit=1)[0] in ("create", "insert", "begin"):
-                    self._strike("execute")
-                return super().execute(sql, *rest)
-
-            def executemany(self, sql: str, *rest: Any) -> Any:
-                self._strike("executemany")
-                return super().executemany(sql, *rest)
-
-            def __exit__(self, *error: Any) -> Any:
-                if error[0] is None and self.in_transaction:
-                    try:
-                        self._strike("commit")
-                    except sqlite3.OperationalError:
-                        self.rollback()
-                        raise
-                return super().__exit__(*error)
-
-            def _strike(self, name: str) -> None:
-                if disk.strikes(f"sqlite.{name}", self.where):
-                    raise sqlite3.OperationalError(_SQLITE[disk.error])
-
-        def watched(where: str, *rest: Any, **named: Any) -> Any:
+        def connected(where: str, *rest: Any, **named: Any) -> Any:
             path = where.removeprefix("file://").partition("?")[0]
-            if "mode=rwc" in where and disk.strikes("sqlite.connect", path):
+            if "mode=rwc" in where and self.strikes("sqlite.connect", path):
                 raise sqlite3.OperationalError("unable to open database file")
-            made = connect(where, *rest, factory=Watched, **named)
+            made = connect(where, *rest, factory=watched, **named)
             made.where = path
             return made
 
-        sqlite3.connect = watched
+        sqlite3.connect = connected
+
+
+def _watched(disk: Disk) -> type[sqlite3.Connection]:
+    class Watched(sqlite3.Connection):
+        where = ""
+
+        def execute(self, sql: str, *rest: Any) -> Any:
+            if sql.split(maxsplit=1)[0] in ("create", "insert", "begin"):
+                self._strike("execute")
+            return super().execute(sql, *rest)
+
+        def executemany(self, sql: str, *rest: Any) -> Any:
+            self._strike("executemany")
+            return super().executemany(sql, *rest)
+
+        def __exit__(self, *error: Any) -> Any:
+            if error[0] is None and self.in_transaction and disk.strikes("sqlite.commit", self.where):
+                self.rollback()
+                raise sqlite3.OperationalError(_SQLITE[disk.error])
+            return super().__exit__(*error)
+
+        def _strike(self, name: str) -> None:
+            if disk.strikes(f"sqlite.{name}", self.where):
+                raise sqlite3.OperationalError(_SQLITE[disk.error])
+
+    return Watched
+
+
+def jump_clock(years: float) -> None:
+    """From now on the wall clock of this process is wrong: by so many years, forwards and backwards by turns."""
+    true, turns = time.time, itertools.cycle((years, -years, 0.0))
+
+    def jumping() -> float:
+        return true() + next(turns) * 31_557_600
+
+    class Jumping(datetime.datetime):
+        @classmethod
+        def now(cls, tz: datetime.tzinfo | None = None) -> datetime.datetime:
+            return datetime.datetime.fromtimestamp(jumping(), tz)
+
+    time.time = jumping
+    datetime.datetime = Jumping  # type: ignore[misc]

@@ -99,10 +99,7 @@ def wrongs(place: Path, command: Command, stopped: Stopped, good: int) -> Iterat
         yield "a traceback"
     yield from _of_files(place, command, stopped, good)
     if stopped.number != signal.SIGKILL and stopped.code != UNREADY[stopped.number]:
-        if list(place.rglob("*.part")):
-            yield f"left aside: {[path.name for path in place.rglob('*.part')]}"
-        if left := [path.name for path in (place / "tmp").iterdir()]:
-            yield f"left in the temporary folder: {left}"
+        yield from bad_disks.left_aside(place)
 
 
 def _of_files(place: Path, command: Command, stopped: Stopped, good: int) -> Iterator[str]:

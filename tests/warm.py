@@ -69,11 +69,11 @@ def started(
     *,
     disk: Mapping[str, Any] | None = None,
 ) -> Running:
-    """One run; `most_bytes` is the longest file that the system lets it write, `disk` how its disk fails (faultline)."""
+    """One run; `most_bytes` is the longest file that the system lets it write, `disk` how its disk fails."""
     folder = TemporaryDirectory()
     for stream in STREAMS:
         Path(folder.name, stream).touch()
-    process = _FORKS.Process(target=_run, args=(words, cwd, dict(environment), Path(folder.name), most_bytes, disk))
+    process = _FORKS.Process(target=_run, args=(words, cwd, dict(environment), Path(folder.name), (most_bytes, disk)))
     process.start()
     return Running(words, process, folder)
 
@@ -95,8 +95,7 @@ def _run(
     cwd: Path,
     environment: dict[str, str],
     folder: Path,
-    most_bytes: int | None,
-    disk: Mapping[str, Any] | None,
+    bounds: tuple[int | None, Mapping[str, Any] | None],
 ) -> None:
     """In the fork: as a fresh interpreter would begin and end."""
     imported = {name.partition(".")[0] for name in sys.modules}
@@ -107,6 +106,7 @@ def _run(
     os.environ.update(environment)
     for number, stream in enumerate(STREAMS, start=1):
         os.dup2(os.open(folder / stream, os.O_WRONLY | os.O_APPEND), number)
+    most_bytes, disk = bounds
     if most_bytes is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
     if disk is not None:

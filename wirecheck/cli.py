@@ -24,12 +24,12 @@ from wirecheck.cli_options import (
     shared,
 )
 from wirecheck.cli_streams import (
-    DISK_REFUSES,
     INTERRUPTED,
     Tolerant,
     ended_as_interrupted,
     exit_code_of,
     is_interruption,
+    is_refusal,
 )
 from wirecheck.errors import CouldNotCheck, WirecheckError
 
@@ -329,7 +329,7 @@ def main() -> None:
             _say("error", "interrupted")
         raise SystemExit(exit_code_of(end.code, is_ended())) from None
     except OSError as error:
-        if error.errno not in DISK_REFUSES:
+        if not is_refusal(error):
             _end_with_a_bug(error)
         _say("error", f"{error.filename or 'a file'}: not written: {error.strerror}")
         _say("next", "free some space, or name folders that can be written: TMPDIR, WIRECHECK_CACHE")

@@ -13,8 +13,7 @@ from typing import IO, Any
 INTERRUPTED, ENDED = 130, 143
 """Exit codes after SIGINT and after SIGTERM, as a shell tells them."""
 
-DISK_REFUSES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
-"""Errors of a disk, wherever one comes up: none of them is a bug of ours."""
+_DISK_REFUSES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
 class Tolerant:
@@ -60,6 +59,11 @@ def ended_as_interrupted() -> Callable[[], bool]:
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=_end_at_once)
     return lambda: bool(came)
+
+
+def is_refusal(error: OSError) -> bool:
+    """Whether a disk refused, wherever that came up: no bug of ours."""
+    return error.errno in _DISK_REFUSES or "temporary directory" in str(error.strerror)
 
 
 def is_interruption(end: SystemExit) -> bool:
