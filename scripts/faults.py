@@ -67,4 +67,5 @@ def _write(part: str, rows: Iterable[tuple[str, ...]]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], float(sys.argv[2]) if len(sys.argv) > 2 else 120.0))
+    given = sys.argv[2:]
+    sys.exit(main(sys.argv[1], float(given[0]) if given else 120.0))
