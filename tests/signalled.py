@@ -57,10 +57,10 @@ def stop(place: Path, command: Command, number: signal.Signals, at_s: float) -> 
             out, err = process.communicate()
             err += "STILL RUNNING"
         took_s = time.monotonic() - sent
-    return Stopped(number, at_s, process.returncode, out, err, _left(process.pid), took_s)
+    return Stopped(number, at_s, process.returncode, out, err, left(process.pid), took_s)
 
 
-def _left(session: int) -> tuple[str, ...]:
+def left(session: int) -> tuple[str, ...]:
     """What is left of a session, once it had time to fade. Linux alone tells."""
     deadline = time.monotonic() + FADES_S
     while (found := tuple(_of_session(session))) and time.monotonic() < deadline:
