@@ -133,8 +133,8 @@ def test_files_that_are_not_finished_are_not_there(tmp_path):
 
 def test_a_disk_that_is_full_is_said(tmp_path):
     with MatrixFiles(None, [tmp_path / "m.csv"]) as files:
-        files._files[0]._file.close()
-        files._files[0]._file = Path("/dev/full").open("w")  # noqa: SIM115
+        files._files[0]._stream.close()
+        files._files[0]._stream = Path("/dev/full").open("w")  # noqa: SIM115
         files.add(hostile().cells[0])
         with pytest.raises(OutputNotWritten, match="not written: No space left"):
             files.publish(hostile())

@@ -13,12 +13,13 @@ import resource
 import runpy
 import signal
 import sys
+import tempfile
 from collections.abc import Mapping
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from subprocess import CompletedProcess
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 LIBRARIES = (
     *("torch", "torch.distributed.tensor", "torch.fx.experimental.symbolic_shapes", "torch._dynamo"),
@@ -61,25 +62,41 @@ class Running(NamedTuple):
 
 
 def started(
-    words: tuple[str, ...], cwd: Path, environment: Mapping[str, str], most_bytes: int | None = None
+    words: tuple[str, ...],
+    cwd: Path,
+    environment: Mapping[str, str],
+    most_bytes: int | None = None,
+    *,
+    disk: Mapping[str, Any] | None = None,
 ) -> Running:
-    """One run; `most_bytes` is the longest file that the system lets it write."""
+    """One run; `most_bytes` is the longest file that the system lets it write, `disk` how its disk fails."""
     folder = TemporaryDirectory()
     for stream in STREAMS:
         Path(folder.name, stream).touch()
-    process = _FORKS.Process(target=_run, args=(words, cwd, dict(environment), Path(folder.name), most_bytes))
+    process = _FORKS.Process(target=_run, args=(words, cwd, dict(environment), Path(folder.name), (most_bytes, disk)))
     process.start()
     return Running(words, process, folder)
 
 
 def wirecheck(
-    words: tuple[str, ...], cwd: Path, environment: Mapping[str, str], most_bytes: int | None = None
+    words: tuple[str, ...],
+    cwd: Path,
+    environment: Mapping[str, str],
+    most_bytes: int | None = None,
+    *,
+    disk: Mapping[str, Any] | None = None,
 ) -> CompletedProcess[str]:
     """As `started`, ended."""
-    return started(words, cwd, environment, most_bytes).ended()
+    return started(words, cwd, environment, most_bytes, disk=disk).ended()
 
 
-def _run(words: tuple[str, ...], cwd: Path, environment: dict[str, str], folder: Path, most_bytes: int | None) -> None:
+def _run(
+    words: tuple[str, ...],
+    cwd: Path,
+    environment: dict[str, str],
+    folder: Path,
+    bounds: tuple[int | None, Mapping[str, Any] | None],
+) -> None:
     """In the fork: as a fresh interpreter would begin and end."""
     imported = {name.partition(".")[0] for name in sys.modules}
     assert not imported & {"wirecheck", "transformers", "huggingface_hub", "typer", "rich"}
@@ -89,8 +106,14 @@ def _run(words: tuple[str, ...], cwd: Path, environment: dict[str, str], folder:
     os.environ.update(environment)
     for number, stream in enumerate(STREAMS, start=1):
         os.dup2(os.open(folder / stream, os.O_WRONLY | os.O_APPEND), number)
+    most_bytes, disk = bounds
     if most_bytes is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
+    if disk is not None:
+        from tests.faultline import Disk
+
+        Disk(**disk).install()
+    tempfile.tempdir = None  # found by TMPDIR, anew
     sys.argv = ["wirecheck", *words]
     sys.path.insert(0, str(cwd))
     try:

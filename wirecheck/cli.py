@@ -7,7 +7,7 @@ import sys
 import tempfile
 import traceback
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn, TextIO, cast
 
 import typer
 
@@ -23,7 +23,15 @@ from wirecheck.cli_options import (
     of_result,
     shared,
 )
-from wirecheck.errors import WirecheckError
+from wirecheck.cli_streams import (
+    INTERRUPTED,
+    Tolerant,
+    ended_as_interrupted,
+    exit_code_of,
+    is_interruption,
+    is_refusal,
+)
+from wirecheck.errors import CouldNotCheck, WirecheckError
 
 app = typer.Typer(
     name="wirecheck",
@@ -231,9 +239,10 @@ def explain(
     code: Annotated[str, typer.Argument(help="A finding code such as TOK06, or a family such as TOK.")],
 ) -> None:
     """Explain one finding code, or list a family."""
+    from wirecheck.cli_output import say
     from wirecheck.cli_texts import explanation
 
-    typer.echo(explanation(code))
+    say(explanation(code) + "\n")
 
 
 @app.command()
@@ -273,9 +282,10 @@ def schema(
     ] = "result",
 ) -> None:
     """Print the JSON schema of a result, a gate's result or its file (for editors), a lock, a diff, a matrix."""
+    from wirecheck.cli_output import say
     from wirecheck.cli_texts import schema_of
 
-    typer.echo(schema_of(of), nl=False)
+    say(schema_of(of))
 
 
 @app.command()
@@ -300,6 +310,8 @@ def doctor(
 
 def main() -> None:
     """Entry point: one place catches everything, one line for the user, the full story in a file."""
+    sys.stderr = cast("TextIO", Tolerant(sys.stderr))
+    is_ended = ended_as_interrupted()
     # torch's threads wait by spinning, which on a busy or CPU-limited node makes small models ten times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
@@ -308,14 +320,30 @@ def main() -> None:
         _say("error", error.message)
         if error.next_step:
             _say("next", error.next_step)
-        sys.exit(error.exit_code)
+        sys.exit(exit_code_of(error.exit_code, is_ended()))
     except KeyboardInterrupt:
         _say("error", "interrupted")
-        sys.exit(130)
+        sys.exit(exit_code_of(INTERRUPTED, is_ended()))
+    except SystemExit as end:
+        if is_interruption(end):  # typer ends silently
+            _say("error", "interrupted")
+        raise SystemExit(exit_code_of(end.code, is_ended())) from None
+    except OSError as error:
+        if not is_refusal(error):
+            _end_with_a_bug(error)
+        _say("error", f"{error.filename or 'a file'}: not written: {error.strerror}")
+        _say("next", "free some space, or name folders that can be written: TMPDIR, WIRECHECK_CACHE")
+        sys.exit(CouldNotCheck.exit_code)
     except Exception as error:  # noqa: BLE001 - the last resort: our own bug, told in one line
-        _say("error", f"a bug of wirecheck: {type(error).__name__}: {error}; the story is in {_crash_log()}")
-        _say("next", "report it with that file")
-        sys.exit(5)
+        _end_with_a_bug(error)
+
+
+def _end_with_a_bug(error: Exception) -> NoReturn:
+    log = _crash_log()
+    where = "follows here, no disk takes it" if log is None else f"is in {log}"
+    _say("error", f"a bug of wirecheck: {type(error).__name__}: {error}; the story {where}")
+    _say("next", "report it with that file" if log else f"report it with what follows\n{traceback.format_exc()}")
+    sys.exit(5)
 
 
 def _say(head: str, words: str) -> None:
@@ -328,10 +356,14 @@ def _say(head: str, words: str) -> None:
     stderr_console().print(Text.assemble((f"{head}: ", style), visible(words)), soft_wrap=True)
 
 
-def _crash_log() -> Path:
-    handle, name = tempfile.mkstemp(prefix="wirecheck-", suffix=".log")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(f"wirecheck {__version__}, Python {sys.version}\n{sys.argv}\n\n{traceback.format_exc()}")
+def _crash_log() -> Path | None:
+    """Where the story is; None where no disk takes it."""
+    try:
+        handle, name = tempfile.mkstemp(prefix="wirecheck-", suffix=".log")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(f"wirecheck {__version__}, Python {sys.version}\n{sys.argv}\n\n{traceback.format_exc()}")
+    except OSError:
+        return None
     return Path(name)
 
 

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from wirecheck.architecture_records import Architecture, ArchitectureTable
 from wirecheck.architectures import chosen_types, survey
-from wirecheck.cli_output import known_endings, read_record, say, to_json, write
+from wirecheck.cli_output import known_endings, put_down, read_record
 from wirecheck.errors import Interrupted
 from wirecheck.fork_pool import free_cpus
 from wirecheck.schema import Severity
@@ -36,11 +36,8 @@ def architectures_command(
             table = survey(types, watch, seed=SEED, jobs=jobs or free_cpus(), fresh=fresh, command=command)
         except KeyboardInterrupt:
             raise Interrupted(None) from None
-    if json and json != "-":
-        write(Path(json), to_json(table, indent=1))
-    for path in reports:
-        write(path, FACES[path.suffix.lower()](table))
-    say(to_json(table, indent=1) if json == "-" else "\n".join(map(visible, view.lines(table))) + "\n")
+    files = ((path, FACES[path.suffix.lower()](table)) for path in reports)
+    put_down(table, json, files, lambda: "\n".join(map(visible, view.lines(table))) + "\n", indent=1)
     assert len(table.rows) == len(types), "a type is without a row"
     return 0
 

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from wirecheck.cli_options import REPORTS_OF_TABLES
-from wirecheck.cli_output import known_endings, say, to_json, write
+from wirecheck.cli_output import known_endings, put_down
 from wirecheck.difference import compare, kind_of
 from wirecheck.difference_records import Difference, FindingChange, RowDifference
 from wirecheck.errors import UsageError
@@ -40,11 +40,8 @@ def diff_command(old: Path, new: Path, options: Mapping[str, Any]) -> int:
             next_step="name two results of the same command",
         )
     found = compare(before, after, (str(old), str(new)))
-    if options["json"] not in (None, "-"):
-        write(Path(options["json"]), to_json(found))
-    for path in reports:
-        write(path, FACES[path.suffix.lower()](found))
-    say(to_json(found) if options["json"] == "-" else shown(found))
+    files = ((path, FACES[path.suffix.lower()](found)) for path in reports)
+    put_down(found, options["json"], files, lambda: shown(found))
     return view.exit_code(found)
 
 

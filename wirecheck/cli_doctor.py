@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from wirecheck.cli_gate_file import Reader, read_rules
-from wirecheck.cli_output import say, to_json, write
+from wirecheck.cli_output import put_down
 from wirecheck.doctor import examine
 from wirecheck.machine_records import MachineReport
 from wirecheck.views.words import visible
@@ -27,9 +27,7 @@ def doctor_command(file: Path | None, options: Mapping[str, Any]) -> int:
         rules, listed = read_rules(file, shlex.join(["wirecheck", "doctor", str(file)]), offline=options["offline"])
         trusted = rules.request.policy.trust_remote_code
     report = examine(listed, trust_remote_code=trusted, offline=options["offline"])
-    if options["json"] not in (None, "-"):
-        write(Path(options["json"]), to_json(report))
-    say(to_json(report) if options["json"] == "-" else lines(report))
+    put_down(report, options["json"], (), lambda: lines(report))
     return 0 if report.sound else COULD_NOT_CHECK
 
 

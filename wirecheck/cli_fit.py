@@ -16,7 +16,7 @@ from rich.text import Text
 
 from wirecheck.cli_console import stderr_console
 from wirecheck.cli_options import REPORTS_OF_TABLES
-from wirecheck.cli_output import known_endings, read_record, say, to_json, write
+from wirecheck.cli_output import known_endings, put_down, read_record, to_json, write
 from wirecheck.cli_request import OPTIONS, request
 from wirecheck.errors import Interrupted
 from wirecheck.fit import started
@@ -55,11 +55,8 @@ def fit_command(models: Sequence[str], options: Mapping[str, Any]) -> int:
             if target and isinstance(stop.partial, Frontier):
                 write(target, to_json(stop.partial))
             raise
-    if target:
-        write(target, to_json(found))
-    for path in reports:
-        write(path, FACES[path.suffix.lower()](found))
-    say(to_json(found) if options["json"] == "-" else shown(found))
+    files = ((path, FACES[path.suffix.lower()](found)) for path in reports)
+    put_down(found, options["json"], files, lambda: shown(found))
     return view.exit_code(found)
 
 

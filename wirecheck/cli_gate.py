@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,14 @@ from wirecheck.cli_gate_faces import face
 from wirecheck.cli_gate_file import first_file, line_finder, read_file, read_rules
 from wirecheck.cli_github import annotate, path_in_repository
 from wirecheck.cli_lock import lock_of
-from wirecheck.cli_output import read_record, say, to_json, write
+from wirecheck.cli_output import Refusals, read_record, say, to_json, write
 from wirecheck.errors import Interrupted, UsageError
 from wirecheck.gate import Gate
 from wirecheck.gate_records import GateResult, GateRow
 from wirecheck.gate_shelf import Shelf
 from wirecheck.views import gate as view
 from wirecheck.views import since as news
-from wirecheck.views.console import LiveProgress
+from wirecheck.views.console import MOST_SHOWN, LiveProgress
 from wirecheck.views.whereabouts import Whereabouts
 from wirecheck.views.words import visible
 
@@ -59,13 +60,15 @@ def gate_command(file: Path, options: Mapping[str, Any]) -> int:
             if target and isinstance(stop.partial, GateResult):
                 write(target, to_json(stop.partial))
             raise
-    if target:
-        write(target, to_json(found))
     since = None if then is None else compare(found, then, str(baseline))
-    for path, render in zip(reports, faces, strict=True):
-        write(path, render(found, where, since))
-    say(to_json(found) if options["json"] == "-" else shown(found, since))
-    annotate(found, where, since, to_stderr=options["json"] == "-")
+    with Refusals() as refused:
+        if target:
+            refused.write(target, to_json(found))
+        for path, render in zip(reports, faces, strict=True):
+            refused.write(path, partial(render, found, where, since))
+        refused.say(to_json(found) if options["json"] == "-" else shown(found, since))
+        with refused.held():
+            annotate(found, where, since, to_stderr=options["json"] == "-")
     return view.exit_code(found)
 
 
@@ -101,8 +104,12 @@ def shown(found: GateResult, since: Since | None = None) -> str:
         for row in found.rows:
             if row.outcome != "compatible":
                 terminal.print(Text(f"\n{visible(row.name)}", style="bold"))
-                for line in view.account(found, row):
+                lines = view.account(found, row)
+                for line in lines[:MOST_SHOWN]:
                     terminal.print(Text(f"  {visible(line)}"))
+                if len(lines) > MOST_SHOWN:
+                    more = len(lines) - MOST_SHOWN
+                    terminal.print(Text(f"  {more:,} lines more: --json PATH, or --report PATH.html", style="bold"))
         for line in (*view.acceptances(found), *view.unlike_locked(found)):
             terminal.print(Text(visible(line), style="yellow"))
     return captured.get()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from wirecheck.baseline import Since
 from wirecheck.cli_console import on_runner, stderr_console
+from wirecheck.cli_output import say_as_it_is
 from wirecheck.gate_records import GateResult
 from wirecheck.views import annotations as commands
 from wirecheck.views import gate as view
@@ -18,12 +19,17 @@ _ROOTS = ("GITHUB_WORKSPACE", "CI_PROJECT_DIR")
 
 
 def annotate(found: GateResult, where: Whereabouts, since: Since | None, *, to_stderr: bool) -> None:
-    """On a runner, print the gate's annotations (to stderr where stdout holds JSON) and append its step summary."""
+    """On a runner, print the gate's annotations (to stderr where stdout holds JSON) and append its step summary.
+
+    Raises OutputNotWritten where stdout is refused.
+    """
     if not on_runner():
         return
-    stream = sys.stderr if to_stderr else sys.stdout
-    stream.write(commands.render(found, where, since))
-    stream.flush()
+    told = commands.render(found, where, since)
+    if to_stderr:
+        sys.stderr.write(told)
+    else:
+        say_as_it_is(told)
     name = os.environ.get("GITHUB_STEP_SUMMARY")
     if name:
         _append(Path(name), view.render(found, since))

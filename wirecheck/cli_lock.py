@@ -15,8 +15,8 @@ from rich.filesize import decimal
 from rich.text import Text
 
 from wirecheck.cli_gate_file import GateFile, Readers, asked_of, read_file, read_rules, readers, ref_of
-from wirecheck.cli_output import say, to_json, write
-from wirecheck.errors import CouldNotCheck, UsageError
+from wirecheck.cli_output import Refusals, put_down, say, to_json, write
+from wirecheck.errors import CouldNotCheck, OutputNotWritten, UsageError
 from wirecheck.gate import Gate
 from wirecheck.gate_records import GateResult
 from wirecheck.gate_shelf import Shelf
@@ -74,8 +74,13 @@ def lock_command(file: Path, options: Mapping[str, Any]) -> int:
     if found is not None:
         results = tuple(lock_result(row.a, row.b, row.result) for row in found.rows if row.result is not None)
         lock = lock.model_copy(update={"results": results})
-    write(lock_path(file), to_json(lock))
-    say("".join(f"{line}\n" for line in _told(lock_path(file), lock, found)))
+    with Refusals() as refused:
+        try:
+            write(lock_path(file), to_json(lock))
+        except OutputNotWritten:
+            refused.say("" if found is None else f"{visible(view.sentence(found))}\n")
+            raise
+        refused.say("".join(f"{line}\n" for line in _told(lock_path(file), lock, found)))
     return 0
 
 
@@ -127,14 +132,7 @@ def check_command(file: Path, options: Mapping[str, Any]) -> int:
     with _Watch(Console(stderr=True)) as watch:
         watch.note("reading what the revisions stand for …")
         found = check_lock(lock, now, then)
-    json = options["json"]
-    text = to_json(found)
-    if json == "-":
-        say(text)
-    else:
-        if json:
-            write(Path(json), text)
-        say(_shown(found))
+    put_down(found, options["json"], (), lambda: _shown(found))
     if found.matters:
         return MOVED
     return CouldNotCheck.exit_code if any(model.why for model in found.models) else 0

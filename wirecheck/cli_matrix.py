@@ -29,7 +29,7 @@ from wirecheck.cli_console import stderr_console
 from wirecheck.cli_matrix_asked import asked_of, gone_on_with
 from wirecheck.cli_matrix_files import MatrixFiles, check_endings, write_pages, write_pair
 from wirecheck.cli_matrix_slurm import begin, cancel, on_slurm
-from wirecheck.cli_output import read_record, say
+from wirecheck.cli_output import Refusals, read_record, say
 from wirecheck.errors import Interrupted, UsageError
 from wirecheck.fork_pool import free_cpus, held_interrupt
 from wirecheck.gate_shelf import Shelf
@@ -108,7 +108,7 @@ def _finish(survey: Survey, watch: Watch, asked: Asked) -> tuple[bool, bool]:
     """Run it, and write what came of it; whether it was cut off, and whether every pair was judged."""
     output, is_cut = asked.output, False
     tally = Tally(len(survey.read), output.top or BEST)
-    with tempfile.TemporaryDirectory(prefix="wirecheck-") as place:
+    with Refusals() as refused, tempfile.TemporaryDirectory(prefix="wirecheck-") as place:
         shown = Path(place) / "matrix.json" if output.json_file == "-" else None
         json = Path(output.json_file) if output.json_file and shown is None else shown
         with MatrixFiles(json, asked.paths) as files:
@@ -125,16 +125,23 @@ def _finish(survey: Survey, watch: Watch, asked: Asked) -> tuple[bool, bool]:
                     tally.add(cell)
                     watch.judged(tally.count)
             head = survey.head(count=tally.count)
-            files.publish(head)
-        write_pages(asked.paths, head, tally, {})
-        say(terminal_text(head, tally) if shown is None else shown.read_text(encoding="utf-8"))
-    if output.reports and not is_cut:
-        links: dict[Pair, Path] = {}
-        try:
-            links.update(_pair_reports(survey, tally, Path(output.reports)))  # one by one: a Ctrl-C keeps what is made
-        except KeyboardInterrupt:
-            is_cut = True
-        write_pages(asked.paths, head, tally, links)
+            with refused.held():
+                files.publish(head)
+        with refused.held():
+            write_pages(asked.paths, head, tally, {})
+        if shown is None:
+            refused.say(terminal_text(head, tally))
+        elif shown.exists():
+            refused.say(shown.read_text(encoding="utf-8"))
+        if output.reports and not is_cut:
+            links: dict[Pair, Path] = {}
+            try:
+                with refused.held():
+                    links.update(_pair_reports(survey, tally, Path(output.reports)))  # a Ctrl-C keeps what is made
+            except KeyboardInterrupt:
+                is_cut = True
+            with refused.held():
+                write_pages(asked.paths, head, tally, links)
     return is_cut, tally.count == len(survey.pairs) and not tally.outcomes["could-not-check"]
 
 

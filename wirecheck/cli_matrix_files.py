@@ -9,13 +9,14 @@ import re
 import shutil
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from urllib.parse import quote
 
-from wirecheck.cli_output import write, written
+from wirecheck.cli_output import Refusals, written
 from wirecheck.cli_reports import FACES as PAIR_FACES
 from wirecheck.errors import OutputNotWritten, UsageError
 from wirecheck.matrix_records import Matrix, MatrixCell
@@ -23,7 +24,7 @@ from wirecheck.matrix_tally import Tally
 from wirecheck.matrix_work import Pair
 from wirecheck.schema import PairResult
 from wirecheck.views import matrix as view
-from wirecheck.whole_file import begin_aside, put_in_place
+from wirecheck.whole_file import Aside, put_whole
 
 PAGES = {".md": view.render, ".html": view.render_html}
 """Made at the end, from the sums and the best pairs."""
@@ -41,11 +42,19 @@ class _File(ABC):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.aside: Path | None = None
+        self._aside: Aside | None = None
+        self._stream: Any = None
+        """What rows are written to."""
+
+    @property
+    def aside(self) -> Path:
+        """What is written until it is published."""
+        assert self._aside is not None
+        return self._aside.path
 
     def begin(self) -> None:
         """Open it. Raises OSError."""
-        self.aside = begin_aside(self.path)
+        self._aside = Aside(self.path)
 
     @abstractmethod
     def add(self, cell: MatrixCell) -> None:
@@ -57,13 +66,16 @@ class _File(ABC):
 
     def publish(self) -> None:
         """Move it to its place. Raises OSError."""
-        assert self.aside is not None
-        put_in_place(self.aside, self.path)
+        assert self._aside is not None
+        self._aside.put_in_place()
 
     def drop(self) -> None:
         """Nothing of it is left but what was published."""
-        if self.aside is not None:
-            self.aside.unlink(missing_ok=True)
+        with suppress(OSError):
+            if self._stream is not None:
+                self._stream.close()
+        if self._aside is not None:
+            self._aside.drop()
 
 
 class _Lines(_File):
@@ -72,25 +84,18 @@ class _Lines(_File):
     def begin(self) -> None:
         """Open it. Raises OSError."""
         super().begin()
-        assert self.aside is not None
-        self._file: IO[str] = self.aside.open("w", encoding="utf-8", newline="\n")
+        self._stream = self.aside.open("w", encoding="utf-8", newline="\n")
         self._is_csv = self.path.suffix.lower() == ".csv"
         if self._is_csv:
-            self._file.write(view.csv_line(view.COLUMNS))
+            self._stream.write(view.csv_line(view.COLUMNS))
 
     def add(self, cell: MatrixCell) -> None:
         """One row more. Raises OSError."""
-        self._file.write(view.csv_line(view.row(cell)) if self._is_csv else f"{cell.model_dump_json()}\n")
+        self._stream.write(view.csv_line(view.row(cell)) if self._is_csv else f"{cell.model_dump_json()}\n")
 
     def end(self, head: Matrix) -> None:  # noqa: ARG002 - rows alone
         """Write what is left. Raises OSError."""
-        self._file.close()
-
-    def drop(self) -> None:
-        """Nothing of it is left but what was published."""
-        super().drop()
-        with suppress(OSError):
-            self._file.close()
+        self._stream.close()
 
 
 class _Record(_File):
@@ -99,29 +104,22 @@ class _Record(_File):
     def begin(self) -> None:
         """Open it. Raises OSError."""
         super().begin()
-        self._cells: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n", dir=self.path.parent)  # noqa: SIM115
+        self._stream = tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n", dir=self.path.parent)  # noqa: SIM115
         self._any = False
 
     def add(self, cell: MatrixCell) -> None:
         """One row more. Raises OSError."""
-        self._cells.write(f"{',' if self._any else ''}\n  {cell.model_dump_json()}")
+        self._stream.write(f"{',' if self._any else ''}\n  {cell.model_dump_json()}")
         self._any = True
 
     def end(self, head: Matrix) -> None:
         """Write what is left. Raises OSError."""
-        assert self.aside is not None
-        self._cells.seek(0)
+        self._stream.seek(0)
         with self.aside.open("w", encoding="utf-8", newline="\n") as file:
             file.write(head.model_dump_json(indent=1, exclude={"cells"}).removesuffix("\n}"))
             file.write(',\n "cells": [')
-            shutil.copyfileobj(self._cells, file)
+            shutil.copyfileobj(self._stream, file)
             file.write("\n ]\n}\n" if self._any else "]\n}\n")
-
-    def drop(self) -> None:
-        """Nothing of it is left but what was published."""
-        super().drop()
-        with suppress(OSError):
-            self._cells.close()
 
 
 class _Parquet(_File):
@@ -136,7 +134,7 @@ class _Parquet(_File):
         text, whole = pa.string(), pa.int64()
         types = (text, text, text, text, whole, whole, pa.float64(), whole, text, text, pa.float64(), pa.bool_())
         self._schema = pa.schema(list(zip(view.COLUMNS, types, strict=True)))
-        self._writer: Any = pq.ParquetWriter(self.aside, self._schema)
+        self._stream = pq.ParquetWriter(self.aside, self._schema)
         self._rows: list[list[object]] = []
 
     def add(self, cell: MatrixCell) -> None:
@@ -148,20 +146,14 @@ class _Parquet(_File):
     def end(self, head: Matrix) -> None:  # noqa: ARG002 - rows alone
         """Write what is left. Raises OSError."""
         self._flush()
-        self._writer.close()
-
-    def drop(self) -> None:
-        """Nothing of it is left but what was published."""
-        super().drop()
-        with suppress(OSError):
-            self._writer.close()
+        self._stream.close()
 
     def _flush(self) -> None:
         import pyarrow as pa
 
         if self._rows:
             columns = [list(column) for column in zip(*self._rows, strict=True)]
-            self._writer.write_table(pa.table(columns, schema=self._schema))
+            self._stream.write_table(pa.table(columns, schema=self._schema))
             self._rows = []
 
 
@@ -195,35 +187,42 @@ class MatrixFiles:
     """The row files of one matrix, open."""
 
     def __init__(self, json: Path | None, reports: Sequence[Path]) -> None:
+        self._refused = Refusals()
         rows = [path for path in reports if path.suffix.lower() in ROWS]
         self._files: list[_File] = [_Record(json)] if json else []
         self._files += [_Parquet(path) if path.suffix.lower() == ".parquet" else _Lines(path) for path in rows]
 
     def add(self, cell: MatrixCell) -> None:
-        """One cell more, in every file. Raises OutputNotWritten."""
-        for file in self._files:
-            with written(file.path):
+        """One cell more, in every file; one that is refused is given up, and keeps no other from going on."""
+        for file in list(self._files):
+            with self._tried(file):
                 file.add(cell)
 
     def publish(self, head: Matrix) -> None:
         """Put every file in its place; one that cannot be keeps no other from it. Raises OutputNotWritten."""
-        refused = None
-        for file in self._files:
-            try:
-                with written(file.path):
+        with self._refused:
+            for file in list(self._files):
+                with self._tried(file):
                     file.end(head)
                     file.publish()
-            except OutputNotWritten as error:
-                refused = refused or error
-        if refused is not None:
-            raise refused
+
+    @contextmanager
+    def _tried(self, file: _File) -> Iterator[None]:
+        with self._refused.held():
+            try:
+                with written(file.path):
+                    yield
+            except OutputNotWritten:
+                self._files.remove(file)
+                file.drop()
+                raise
 
     def __enter__(self) -> MatrixFiles:
         with ExitStack() as stack:
             for file in self._files:
+                stack.callback(file.drop)
                 with written(file.path):
                     file.begin()
-                stack.callback(file.drop)
             self._stack = stack.pop_all()
         return self
 
@@ -233,11 +232,12 @@ class MatrixFiles:
 
 def write_pages(reports: Sequence[Path], head: Matrix, tally: Tally, links: dict[Pair, Path]) -> None:
     """The markdown and the page; `links` says where pairs have reports of their own. Raises OutputNotWritten."""
-    for path in reports:
-        ending = path.suffix.lower()
-        if ending in PAGES:
-            own = {pair: _link(path, to.with_suffix(ending)) for pair, to in links.items()}
-            write(path, PAGES[ending](head, tally, own))
+    with Refusals() as refused:
+        for path in reports:
+            ending = path.suffix.lower()
+            if ending in PAGES:
+                own = {pair: _link(path, to.with_suffix(ending)) for pair, to in links.items()}
+                refused.write(path, partial(PAGES[ending], head, tally, own))
 
 
 def _link(page: Path, to: Path) -> str:
@@ -252,5 +252,6 @@ def write_pair(folder: Path, pair: Pair, result: PairResult, taken: set[str]) ->
         name, n = f"{base}.{n}", n + 1
     taken.add(name.lower())
     for ending in PAGES:
-        write(folder / f"{name}{ending}", PAIR_FACES[ending](result))
+        with written(folder / f"{name}{ending}"):
+            put_whole(folder / f"{name}{ending}", PAIR_FACES[ending](result))
     return folder / f"{name}.md"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -37,6 +37,42 @@ def written(path: Path) -> Iterator[None]:
         raise OutputNotWritten(
             f"{path}: not written: {error.strerror or error}", next_step="free some space or name another place"
         ) from None
+
+
+class Refusals:
+    """What a disk refused while a result was put down: every other file is written all the same, the verdict is shown,
+    and only then is the first refusal raised."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, OutputNotWritten] = {}
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Inside it a refusal is kept for later."""
+        try:
+            yield
+        except OutputNotWritten as error:
+            self._told.setdefault(error.message, error)
+
+    def write(self, path: Path, text: str | Callable[[], str]) -> None:
+        """As `write`, its refusal kept for later; a text that is made only here may need the disk, too."""
+        with self.held(), written(path):
+            put_whole(path, text if isinstance(text, str) else text())
+
+    def say(self, text: str) -> None:
+        """As `say`, its refusal kept for later."""
+        with self.held():
+            say(text)
+
+    def __enter__(self) -> Refusals:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None or not self._told:
+            return
+        first, *others = self._told.values()
+        more = f"; neither {'was one more' if len(others) == 1 else f'were {len(others)} more'}" if others else ""
+        raise OutputNotWritten(f"{first.message}{more}", next_step=first.next_step) from None
 
 
 def to_json(record: BaseModel, indent: int = 2) -> str:
@@ -85,13 +121,31 @@ def publish(result: PairResult, json: str | None, reports: Reports) -> None:
 
     Every report is rendered before any is written; whatever becomes of the files, the result is shown.
     """
-    try:
-        if json and json != "-":
-            write(Path(json), to_json(result))
-        for path, text in list(reports.of(result)):
-            write(path, text)
-    finally:
-        say(to_json(result) if json == "-" else _on_terminal(result))
+    put_down(result, json, reports.of(result), lambda: _on_terminal(result))
+
+
+def put_down(
+    record: BaseModel,
+    json: str | None,
+    reports: Iterable[tuple[Path, str]],
+    shown: Callable[[], str],
+    indent: int = 2,
+) -> None:
+    """Write a record as JSON and its reports, and say on stdout what is shown of it (its JSON alone, for `-`).
+
+    Raises OutputNotWritten, when all that could be written is, and the record is shown.
+    """
+    with Refusals() as refused:
+        try:
+            if json and json != "-":
+                refused.write(Path(json), to_json(record, indent))
+            with refused.held():
+                with written(Path("the reports")):  # pictures need a folder for matplotlib's cache
+                    made = list(reports)
+                for path, text in made:
+                    refused.write(path, text)
+        finally:
+            refused.say(to_json(record, indent) if json == "-" else shown())
 
 
 def _on_terminal(result: PairResult) -> str:
@@ -112,12 +166,22 @@ def _writable(text: str) -> str:
 
 
 def say(text: str) -> None:
-    """Text on stdout. A reader that went away (`| head`) has seen enough: the exit code stays the verdict's.
+    """Text on stdout. Raises OutputNotWritten where stdout is a file on a disk that is full.
 
     On a runner of GitHub Actions, nothing in it is taken for a command.
     """
+    say_as_it_is(harmless(text))
+
+
+def say_as_it_is(text: str) -> None:
+    """As `say`, workflow commands and all. A reader that went away (`| head`) has seen enough: no error of ours."""
     try:
-        sys.stdout.write(_writable(harmless(text)))
+        sys.stdout.write(_writable(text))
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as error:
+        # What could not be written stays in the buffer, and would fail once more when the interpreter ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise OutputNotWritten(
+                f"stdout: not written: {error.strerror or error}", next_step="free some space, or: --json PATH"
+            ) from None

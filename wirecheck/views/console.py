@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
@@ -27,6 +29,10 @@ from wirecheck.views.words import human, human_bytes, plural, visible
 COLOUR = {Outcome.COMPATIBLE: "green", Outcome.UNPROVEN: "yellow", Outcome.INCOMPATIBLE: "red"}
 TONE = {Severity.BLOCK: "bold red", Severity.WARN: "yellow", Severity.NOTE: "cyan", Severity.OK: "green"}
 SHOWN_PARTS = 6
+MOST_SHOWN = 100
+"""Findings of one severity, and open questions, that a terminal lists; files have all of them."""
+_MOST_CLAIM = 2_000
+"""Characters of one claim there."""
 TITLE = {Severity.BLOCK: "Blocks", Severity.WARN: "Warnings", Severity.NOTE: "Notes"}
 
 
@@ -38,10 +44,16 @@ def show(result: PairResult, console: Console) -> None:
         own = [finding for finding in result.findings if finding.severity is severity]
         if own:
             console.print(Text(f"\n{title} ({len(own)})", style=TONE[severity]))
-            for finding in own:
+            for finding in own[:MOST_SHOWN]:
                 console.print(_finding(finding))
+            _count_more(own, console)
     _show_claims(result, console)
     _show_open(result, console)
+
+
+def _count_more(told: Sequence[object], console: Console) -> None:
+    if len(told) > MOST_SHOWN:
+        console.print(Text(f"  {len(told) - MOST_SHOWN:,} more: --json PATH, or --report PATH.html", style="bold"))
 
 
 def _show_claims(result: PairResult, console: Console) -> None:
@@ -60,11 +72,12 @@ def _show_open(result: PairResult, console: Console) -> None:
     gaps = story.open_questions(result)
     if gaps:
         console.print(Text(f"\nNot proven ({len(gaps)})", style="bold"))
-        for gap in gaps:
+        for gap in gaps[:MOST_SHOWN]:
             words = Text.assemble(
                 (visible(f"{gap.subject} {gap.probe}"), "bold"), f" ({gap.level}): {visible(gap.why)}"
             )
             console.print(Padding(words, (0, 0, 0, 2)))
+        _count_more(gaps, console)
         console.print(Text("\nWhat it would cost to prove", style="bold"))
     for cost in costs.costs(result):
         told = f", {plural(cost.questions, 'question')}: {visible(cost.needs)}"
@@ -120,11 +133,17 @@ def _finding(finding: Finding) -> RenderableType:
         (f" {visible(finding.name)} ", "bold"),
         (f"[{finding.subject}, {finding.level}]", "dim"),
     )
-    body: list[RenderableType] = [head, Padding(Text(visible(finding.claim)), (0, 0, 0, 2))]
+    body: list[RenderableType] = [head, Padding(Text(visible(_short(finding.claim))), (0, 0, 0, 2))]
     if finding.remedy:
-        remedy = Text.assemble(("remedy: ", "bold"), visible(finding.remedy))
+        remedy = Text.assemble(("remedy: ", "bold"), visible(_short(finding.remedy)))
         body.append(Padding(remedy, (0, 0, 0, 2)))
     return Padding(Group(*body), (0, 0, 0, 2))
+
+
+def _short(text: str) -> str:
+    """As much as a person reads in a terminal; what is left out is counted."""
+    more = len(text) - _MOST_CLAIM
+    return text if more <= 0 else f"{text[:_MOST_CLAIM]}… ({more:,} characters more)"
 
 
 def probe_line(run: ProbeRun) -> Text:

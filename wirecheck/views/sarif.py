@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from wirecheck.schema import Crashed, Evidence, Finding, PairResult, ProbeRun, Ran, Scalar, Severity, Skipped
-from wirecheck.views import story
+from wirecheck.views import sarif_limits, story
 from wirecheck.views.sarif_objects import (
     ArtifactLocation,
     AutomationDetails,
@@ -82,7 +82,7 @@ def render_many(
 
 
 def _log(runs: tuple[Run, ...]) -> str:
-    return Log(runs=runs).model_dump_json(by_alias=True, exclude_none=True, indent=2) + "\n"
+    return Log(runs=sarif_limits.within(runs)).model_dump_json(by_alias=True, exclude_none=True, indent=2) + "\n"
 
 
 def _failed(name: str, why: str, command: str) -> Run:

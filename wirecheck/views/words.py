@@ -17,6 +17,8 @@ _HIDDEN_CATEGORIES = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 
 def visible(text: str) -> str:
     """The text with every control, bidirectional and invisible character spelled out, on one line."""
+    if text.isascii() and text.isprintable():  # the most of what is told: nothing in it is looked at twice
+        return text
     return "".join(f"\\u{ord(char):04x}" if _is_hidden(char) and char != "\n" else char for char in text).replace(
         "\n", "⏎"
     )

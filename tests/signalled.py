@@ -1,0 +1,118 @@
+"""Real processes of the tool that are sent a signal at a moment: what they leave, and what must hold of it."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests import bad_disks
+from tests.bad_disks import Command
+
+ENDS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -signal.SIGKILL}
+"""Exit codes of a run that was stopped."""
+UNREADY = {signal.SIGINT: -signal.SIGINT, signal.SIGTERM: -signal.SIGTERM, signal.SIGKILL: -signal.SIGKILL}
+"""Of a run that had not come to its own first line: the interpreter's."""
+LONGEST_S = 60.0
+FADES_S = 10.0
+"""How long a child may take to end after its parent."""
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """What became of one run."""
+
+    number: signal.Signals
+    at_s: float
+    code: int
+    out: str
+    err: str
+    orphans: tuple[str, ...]
+    """Command lines of processes of its session that were still there."""
+    took_s: float
+    """From the signal to its end."""
+
+
+def stop(place: Path, command: Command, number: signal.Signals, at_s: float) -> Stopped:
+    """Run it in `place`, and send the signal to its first process alone after so many seconds."""
+    words = [sys.executable, "-m", "wirecheck.cli", *command.words]
+    environment = bad_disks.environment(place, on_runner=command.on_runner)
+    with subprocess.Popen(
+        words, cwd=place, env=environment, text=True, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        time.sleep(at_s)
+        process.send_signal(number)
+        sent = time.monotonic()
+        try:
+            out, err = process.communicate(timeout=LONGEST_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            out, err = process.communicate()
+            err += "STILL RUNNING"
+        took_s = time.monotonic() - sent
+    return Stopped(number, at_s, process.returncode, out, err, left(process.pid), took_s)
+
+
+def left(session: int) -> tuple[str, ...]:
+    """What is left of a session, once it had time to fade. Linux alone tells."""
+    deadline = time.monotonic() + FADES_S
+    while (found := tuple(_of_session(session))) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    for path in _pids(session):
+        os.kill(path, signal.SIGKILL)
+    return found
+
+
+def _pids(session: int) -> Iterator[int]:
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[3]) == session and fields[0] != "Z":
+            yield int(path.parent.name)
+
+
+def _of_session(session: int) -> Iterator[str]:
+    for pid in _pids(session):
+        try:
+            yield Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")[:200]
+        except OSError:
+            continue
+
+
+def wrongs(place: Path, command: Command, stopped: Stopped, good: int) -> Iterator[str]:
+    """What does not hold of a run that was stopped; `good` is the exit code of one that was not."""
+    allowed = {good, ENDS[stopped.number], UNREADY[stopped.number]}
+    if stopped.code not in allowed:
+        yield f"exit {stopped.code}"
+    if stopped.orphans:
+        yield f"orphans: {stopped.orphans}"
+    if "Traceback" in stopped.err and stopped.code not in UNREADY.values():
+        yield "a traceback"
+    yield from _of_files(place, command, stopped, good)
+    if stopped.number != signal.SIGKILL and stopped.code != UNREADY[stopped.number]:
+        yield from bad_disks.left_aside(place)
+
+
+def _of_files(place: Path, command: Command, stopped: Stopped, good: int) -> Iterator[str]:
+    for name in command.files:
+        path = place / name
+        if path.exists() and not bad_disks.is_whole(path):
+            yield f"{name}: torn"
+        elif stopped.code == good and not path.exists():
+            yield f"{name}: lost, and exit {good}"
+
+
+def moments(seed: str, rounds: int, longest_s: float) -> Iterator[tuple[signal.Signals, float]]:
+    """Signals in turn, each at a moment drawn from `seed`."""
+    drawn = random.Random(seed)
+    for n in range(rounds):
+        yield tuple(ENDS)[n % len(ENDS)], drawn.uniform(0.0, longest_s)
