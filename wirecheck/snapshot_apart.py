@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,8 @@ from wirecheck import errors
 from wirecheck.errors import WirecheckError
 from wirecheck.fork_pool import Answered, Limits, in_forks
 from wirecheck.safetensors_header import TensorEntry
-from wirecheck.snapshot_folder import FolderContent, digest, hub_cache, list_files, read_folder
-from wirecheck.weight_files import WeightFile
+from wirecheck.snapshot_folder import FolderContent, checkpoint, digest, hub_cache, list_files, read_folder, read_json
+from wirecheck.weight_files import INDEX, Checkpoint, WeightFile, broken_index
 
 _CPU_S, _MEMORY = 60.0, 4 * 2**30
 LIMITS = Limits(seconds=300.0, cpu_seconds=_CPU_S, data_bytes=_MEMORY, memory_bytes=1 << 46)
@@ -50,6 +50,21 @@ def weights_apart(read: Callable[[], tuple[WeightFile, ...]], name: str) -> tupl
         return tuple(map(_weight, _apart(lambda: [_told(one) for one in read()])))
     except ReaderDied as died:
         return (_lost(name, str(died)),)
+
+
+def checkpoint_apart(files: Iterable[str], folder: Path) -> Checkpoint:
+    """`snapshot_folder.checkpoint` of the files, an index among them read from the folder in a child."""
+    listed = tuple(files)
+
+    def told() -> list[Any]:
+        found = checkpoint(listed, lambda name: read_json(folder / name))
+        return [found.names, found.format, found.index, [_told(one) for one in found.broken]]
+
+    try:
+        names, format_, index, broken = _apart(told)
+    except ReaderDied as died:
+        return broken_index(INDEX, "safetensors", str(died))
+    return Checkpoint(tuple(names), format_, index, tuple(map(_weight, broken)))
 
 
 def gguf_apart(path: Path) -> tuple[str, WeightFile, dict[str, Any] | None, dict[str, str]]:

@@ -6,7 +6,7 @@ With `snapshot_hub_calls` the sole importer of huggingface_hub. Weights themselv
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -20,14 +20,13 @@ from huggingface_hub.utils import build_hf_headers, disable_progress_bars  # typ
 
 from wirecheck.errors import CouldNotCheck, HubUnreachable, ModelNotFound, OfflineNotCached
 from wirecheck.safetensors_header import HeaderError, header_end, is_lfs_pointer
+from wirecheck.snapshot_apart import checkpoint_apart, weights_apart
 from wirecheck.snapshot_folder import (
     COMMIT,
-    checkpoint,
     fences_of,
     is_metadata,
     list_files,
     max_bytes,
-    read_json,
     read_weights,
 )
 from wirecheck.snapshot_hub_calls import AnswerCutShort, ask, together
@@ -58,6 +57,8 @@ _SLOWEST_BYTES_PER_S = 50_000
 """A file is given the deadline plus its size at this speed."""
 _FIRST_BYTES = 64 * 1024
 """One request reads most headers: real ones have 0.6 to 22 kB."""
+_HEADERS_AT_ONCE = 16
+"""Headers held at a time, each up to the format's own limit."""
 _SETTLED = ("config.json", "tokenizer_config.json")
 """Files of which an offline run must know that they are there, or that there are none."""
 
@@ -246,33 +247,41 @@ def _remember(repository: Repository, commit: str, listing: dict[str, Listed]) -
 
 
 def _weights(repository: Repository, commit: str, listing: dict[str, Listed]) -> tuple[WeightFile, ...]:
-    folder = repository.folder(commit)
-    found = checkpoint(listing, lambda name: read_json(folder / name))
+    """Every weight file's header: its bytes are asked for here, and read in a process of their own."""
+    found = checkpoint_apart(listing, repository.folder(commit))
     if len(found.names) > MAX_SHARDS:
         raise CouldNotCheck(
             f"{repository.name}: {found.index} names {len(found.names)} files, more than the {MAX_SHARDS} that are read"
         )
-    calls = [partial(_weight, repository, commit, listing, name, found) for name in found.names]
-    return found.broken + tuple(together(calls))
+    weights = found.broken
+    for first in range(0, len(found.names), _HEADERS_AT_ONCE):
+        some = found.names[first : first + _HEADERS_AT_ONCE]
+        come = together([partial(_weight, repository, commit, listing, name, found) for name in some])
+        weights += weights_apart(partial(_read_all, come), some[0])
+    return weights
+
+
+def _read_all(come: Sequence[Callable[[], WeightFile]]) -> tuple[WeightFile, ...]:
+    return tuple(read() for read in come)
 
 
 def _weight(
     repository: Repository, commit: str, listing: dict[str, Listed], name: str, found: Checkpoint
-) -> WeightFile:
-    """One weight file's header: from the cache where it is there, else by range."""
+) -> Callable[[], WeightFile]:
+    """What reads one weight file's header: from the cache where it is there, else bytes that came by range."""
     format_ = found.format
     if name not in listing:
         detail = f"{found.index} names it, and the hub lacks it"
-        return WeightFile(name, None, None, format_, problem="missing", detail=detail)
-    folder, size = repository.folder(commit), listing[name].size
+        return lambda: WeightFile(name, None, None, format_, problem="missing", detail=detail)
+    folder, listed = repository.folder(commit), listing[name].size
     if is_regular(folder / name):
-        return read_weight_file(name, folder, found, fences=fences_of(repository.storage))
+        return partial(read_weight_file, name, folder, found, fences=fences_of(repository.storage))
     if format_ == "pickle":
-        return WeightFile(name, None, size, format_)
-    head, size = _head(repository, commit, name, size)
+        return lambda: WeightFile(name, None, listed, format_)
+    head, size = _head(repository, commit, name, listed)
     if is_lfs_pointer(head):
-        return lfs_pointer(name, None, len(head) if size is None else size, format_)
-    return from_header(name, None, size, head)
+        return lambda: lfs_pointer(name, None, len(head) if size is None else size, format_)
+    return partial(from_header, name, None, size, head)
 
 
 def _head(repository: Repository, commit: str, name: str, size: int | None) -> tuple[bytes, int | None]:
@@ -326,7 +335,8 @@ def _from_cache(repository: Repository) -> HubContent:
     lacking = [name for name in files if is_metadata(name) and name not in held]
     if files is held:
         lacking += [name for name in _SETTLED if not _settled(repository, commit, name)]
-    weights = read_weights(folder, files, fences=fences_of(repository.storage))
+    fences = fences_of(repository.storage)
+    weights = weights_apart(lambda: read_weights(folder, files, fences=fences), "model.safetensors")
     lacking += [file.name for file in weights if file.problem == "missing"]
     if not weights and files is held:
         lacking.append("model.safetensors")
