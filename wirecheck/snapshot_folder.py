@@ -237,7 +237,7 @@ def _within(folder: Path, files: Iterable[str], fences: Sequence[Path]) -> None:
 def read_folder(folder: Path) -> FolderContent:
     """Everything one folder of a model holds.
 
-    Raises ModelNotFound where it holds nothing of a model, CouldNotCheck where a file of it is a link leading elsewhere.
+    Raises ModelNotFound where it holds nothing of a model, CouldNotCheck where a file of it is a link elsewhere.
     """
     files = list_files(folder)
     if not any(is_metadata(name) or name.endswith((".safetensors", ".bin")) for name in files):

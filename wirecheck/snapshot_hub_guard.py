@@ -11,7 +11,7 @@ import re
 from typing import Any
 
 from huggingface_hub import constants, get_session, get_token
-from huggingface_hub.utils import tqdm
+from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]  # documented
 
 HIDDEN, SHORTEST = "(the token)", 8
 """What stands for a token, and the length below which it is none: `HF_TOKEN=a` would take every `a` out of a text."""
@@ -51,10 +51,10 @@ def at_most(size: int) -> type[Any]:
 
         def __init__(self, *given: Any, **named: Any) -> None:
             named["disable"] = True
-            super().__init__(*given, **named)
+            super().__init__(*given, **named)  # type: ignore[no-untyped-call]
             self._left = size
 
-        def update(self, n: float | None = 1) -> bool | None:
+        def update(self, n: float | None = 1) -> Any:
             """Told of n more bytes."""
             self._left -= int(n or 0)
             if self._left < 0:
