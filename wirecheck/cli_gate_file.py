@@ -267,7 +267,7 @@ class _Pointer:
         line = self._line(place)
         where = f"{self.path}:{line}" if line else str(self.path)
         shown = ".".join(map(str, place))
-        return UsageError(f"{where}: {shown}: {words}", next_step=next_step)
+        return UsageError(_printable(f"{where}: {shown}: {words}"), next_step=next_step)
 
     def _line(self, place: Place) -> int | None:
         """Of the key, or of its table's header, or of an outer key; None where nothing is found."""
@@ -297,6 +297,11 @@ class _Pointer:
         return None
 
 
+def _printable(text: str) -> str:
+    """A line as it can be shown: a key of TOML may hold line breaks and control characters."""
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
+
+
 def line_finder(path: Path) -> Callable[[Place], int | None]:
     """What tells the line of a place in that file: None where it cannot be told, or the file cannot be read."""
     try:
@@ -309,7 +314,7 @@ def _refused(path: Path, text: str, error: ValidationError) -> UsageError:
     """The first thing that does not validate."""
     problem = error.errors()[0]
     # Of a union each member has its own complaint, whose place ends with the member's name, which is no key.
-    place = tuple(one for one in problem["loc"] if not (isinstance(one, str) and "[" in one))
+    place = tuple(one for one in problem["loc"] if not (isinstance(one, str) and "[" in one)) or problem["loc"]
     if problem["type"] == "missing":
         *above, key = place
         return _Pointer(path, text).wrong(tuple(above) or place, f"{key} is missing", f"add {key}")
