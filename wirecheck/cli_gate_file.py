@@ -267,7 +267,7 @@ class _Pointer:
         line = self._line(place)
         where = f"{self.path}:{line}" if line else str(self.path)
         shown = ".".join(map(str, place))
-        return UsageError(_printable(f"{where}: {shown}: {words}"), next_step=next_step)
+        return UsageError(f"{where}: {shown}: {words}", next_step=next_step)
 
     def _line(self, place: Place) -> int | None:
         """Of the key, or of its table's header, or of an outer key; None where nothing is found."""
@@ -295,11 +295,6 @@ class _Pointer:
             if re.match(rf"\s*[\"']?{re.escape(keys[0])}[\"']?\s*[.=]", line):
                 return n
         return None
-
-
-def _printable(text: str) -> str:
-    """A line as it can be shown: a key of TOML may hold line breaks and control characters."""
-    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
 
 
 def line_finder(path: Path) -> Callable[[Place], int | None]:
