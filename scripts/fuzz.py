@@ -166,20 +166,22 @@ def fuzz(one: Target, seconds: int, work: Path) -> dict[str, Any]:
         stats["fuzzed_s"] += sum(int(spent) for _, spent in _DONE.findall(told))
         found = _STATUS.findall(told)
         last = max(last, tuple(map(int, found[-1]))) if found else last
-        if status:
+        if status:  # libFuzzer told no figures: the wall clock, with the start of the process
+            stats["ended_s"] += int(time.monotonic() - since)
             ends[str(status)] += 1
             short = short + 1 if time.monotonic() - since < 10 else 0  # noqa: PLR2004
+    endings = _endings(place)
     return {
         "target": one.name,
         "began": begun.strftime("%Y-%m-%dT%H:%MZ"),
         "seconds": round(time.monotonic() - begin),
-        "fuzzed_s": stats["fuzzed_s"],
-        "executions": stats["executions"],
+        "fuzzed_s": stats["fuzzed_s"] + stats["ended_s"],
+        "executions": max(stats["executions"], sum(endings.values())),
         "edges": last[0],
         "features": last[1],
         "corpus": last[2],
         "peak_mb": stats["peak_mb"],
-        "endings": dict(_endings(place)),
+        "endings": dict(endings),
         "process_ends": dict(ends),
         "findings": sorted(p.name for p in (place / "findings").glob("*") if p.suffix != ".why"),
         "artifacts": [path.name for path in _artifacts(place)],

@@ -309,7 +309,7 @@ def _refused(path: Path, text: str, error: ValidationError) -> UsageError:
     """The first thing that does not validate."""
     problem = error.errors()[0]
     # Of a union each member has its own complaint, whose place ends with the member's name, which is no key.
-    place = tuple(one for one in problem["loc"] if not (isinstance(one, str) and "[" in one))
+    place = tuple(one for one in problem["loc"] if not (isinstance(one, str) and "[" in one)) or problem["loc"]
     if problem["type"] == "missing":
         *above, key = place
         return _Pointer(path, text).wrong(tuple(above) or place, f"{key} is missing", f"add {key}")

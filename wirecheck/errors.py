@@ -16,15 +16,21 @@ Every message is one line: what, where; `next_step` is the command (or action) t
 from __future__ import annotations
 
 
+def printable(text: str) -> str:
+    """The text in one line, whatever stands in it: a stranger's names may hold line breaks and control characters."""
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
+
+
 class WirecheckError(Exception):
     """A failure wirecheck foresaw: one line for the user, and what to do next."""
 
     exit_code = 5
 
     def __init__(self, message: str, *, next_step: str | None = None) -> None:
+        message = printable(message)
         super().__init__(message)
         self.message = message
-        self.next_step = next_step
+        self.next_step = None if next_step is None else printable(next_step)
 
 
 class UsageError(WirecheckError):

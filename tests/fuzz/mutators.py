@@ -159,7 +159,7 @@ class Mutator:
             tree = self._changed(tree, dice)
         try:
             return _as_toml(tree).encode("utf-8", "surrogatepass")
-        except ValueError:  # as above
+        except (ValueError, RecursionError):  # as above
             return self._text(data, dice, TOML)
 
     def _json(self, data: bytes, dice: random.Random, raw: Bytes, most: int) -> bytes:
@@ -171,7 +171,7 @@ class Mutator:
             tree = self._changed(tree, dice)
         try:
             return json.dumps(tree, ensure_ascii=dice.random() < 0.9).encode("utf-8", "surrogatepass")
-        except ValueError:  # a number grew past the digits that Python prints
+        except (ValueError, RecursionError):  # a number grew past the digits that Python prints
             return raw(data, most)
 
     def _changed(self, tree: Any, dice: random.Random) -> Any:
