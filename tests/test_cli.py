@@ -304,9 +304,7 @@ def test_ctrl_c_keeps_what_was_established(run, llama, tmp_path, monkeypatch):
 
     monkeypatch.setattr(LiveProgress, "started", interrupt)
     first = next(probe for probe in runner.MODEL_PROBES if probe.name == "config")
-    stop = Probe(
-        name="stop", question="?", scope="model", level=Level.INSPECTED, codes=(), needs="files", run=forever
-    )
+    stop = Probe(name="stop", question="?", scope="model", level=Level.INSPECTED, codes=(), needs="files", run=forever)
     monkeypatch.setattr(runner, "MODEL_PROBES", (first, stop))
     code, _, err = run("model", llama, "--json", tmp_path / "r.json")
     assert (code, "interrupted" in err, "Traceback" in err) == (130, True, False)

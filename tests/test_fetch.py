@@ -18,8 +18,8 @@ from tests.test_hub_faults import FILES, SHARDS, wirecheck
 from wirecheck import deadline
 from wirecheck import snapshot_hub_download as module
 from wirecheck.errors import CouldNotCheck, OutputNotWritten
-from wirecheck.snapshot_hub import Repository
 from wirecheck.snapshot_hub_download import Wanted, make_room, reserve, verify
+from wirecheck.snapshot_hub_repository import Repository
 from wirecheck.weight_files import Listed
 
 EXTRA = {"pytorch_model.bin": b"pickle", "original/consolidated.00.pth": b"pickle", "model.gguf": b"GGUF"}

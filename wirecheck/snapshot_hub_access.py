@@ -13,9 +13,9 @@ import huggingface_hub
 from huggingface_hub import HfApi, constants, get_session, hf_raise_for_status
 from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # documented
 
-from wirecheck.snapshot_hub import TIMEOUT_S, without_password
 from wirecheck.snapshot_hub_calls import ask
 from wirecheck.snapshot_hub_guard import HIDDEN, SHORTEST
+from wirecheck.snapshot_hub_repository import TIMEOUT_S, without_password
 
 T = TypeVar("T")
 

@@ -20,8 +20,9 @@ from huggingface_hub.utils import WeakFileLock, build_hf_headers  # type: ignore
 
 from wirecheck.disk_room import NOT_TOLD, fallocate
 from wirecheck.errors import CouldNotCheck, HubUnreachable, OutputNotWritten
-from wirecheck.snapshot_hub import TIMEOUT_S, Repository, repository_of
+from wirecheck.snapshot_hub import repository_of
 from wirecheck.snapshot_hub_calls import together
+from wirecheck.snapshot_hub_repository import TIMEOUT_S, Repository
 from wirecheck.weight_files import DIGEST, Listed, digest_like, is_regular, spelt_outside
 
 Told = Callable[[int], None]
