@@ -198,7 +198,8 @@ def _load(place: Path, what: str, how: tuple[int, str, bool], faults: dict[str, 
 def _laid(folder: Path, name: str, depth: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     text = f'[models.one]\nid = "{name}"\n[gate]\ndepth = "{depth}"\nrequire = "{depth}"\n'
-    (folder / "wirecheck.toml").write_text(text, encoding="utf-8")
+    if not (folder / "wirecheck.toml").exists():  # a gate may be reading it
+        (folder / "wirecheck.toml").write_text(text, encoding="utf-8")
 
 
 def _environment(folder: Path, url: str) -> dict[str, str]:

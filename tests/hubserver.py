@@ -230,6 +230,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class _Server(ThreadingHTTPServer):
+    request_queue_size = 512  # else the system resets connections when many come at once
     daemon_threads = True
     block_on_close = False
 
