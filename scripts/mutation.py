@@ -195,8 +195,8 @@ def _listed(file: str, told: list[tuple[Living, str]]) -> str:
 def _short(text: str) -> list[str]:
     """A change in a few lines, each of a width that can be read."""
     lines = text.splitlines()
-    kept = lines if len(lines) <= 4 else [*lines[:3], f"… {len(lines) - 3} more lines"]
-    return [line if len(line) <= 110 else line[:109] + "…" for line in kept]
+    kept = lines if len(lines) <= 4 else [*lines[:3], f"… {len(lines) - 3} more lines"]  # noqa: PLR2004
+    return [line if len(line) <= 110 else line[:109] + "…" for line in kept]  # noqa: PLR2004
 
 
 def check() -> int:

@@ -28,7 +28,6 @@ from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import Phase, settings
-
 from mutants import ROOT, Mutant
 from mutation_swap import functions, swap, swap_table
 
