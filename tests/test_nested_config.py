@@ -1,6 +1,8 @@
-"""CFG05 of a nested config, and of latent attention: where its evidence leads, and where it must be silent."""
+"""CFG05 of a nested config and of latent attention, and CFG02 at the edges of versions."""
 
 from __future__ import annotations
+
+from importlib.metadata import version
 
 import pytest
 
@@ -32,3 +34,13 @@ def test_cfg05_lets_latent_attention_have_heads_that_divide_nothing(check):
     latent = {"hidden_size": 66, "head_dim": None, "kv_lora_rank": 16}
     assert check(**latent).severity("CFG05") == "ok"
     assert check({"model_type": "gemma3", "text_config": LLAMA | latent}).severity("CFG05") == "ok"
+
+
+def test_cfg02_reads_a_part_of_a_version_of_seven_digits_and_no_more(check):
+    assert "newer 9999999.0" in check(model_type="llama17", transformers_version="9999999.0").claim("CFG02")
+    assert "written by" not in check(model_type="llama17", transformers_version="10000000.0").claim("CFG02")
+
+
+def test_cfg02_of_the_version_that_is_installed_is_no_newer(check):
+    written = version("transformers")
+    assert f"{written}, which is no newer" in check(model_type="llama17", transformers_version=written).claim("CFG02")
