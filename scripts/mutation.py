@@ -144,7 +144,7 @@ Written by `scripts/mutation.py` from `docs/mutation.json`; `make mutation` runs
 A mutant is the code with one mistake planted in it. It is killed when a test fails, or when the tests no longer come to
 an end (timed out). What lives is a mistake that the tests would let pass: a test that is missing, or a mistake that
 nobody could see, which is then explained below. The operators are those of mutmut, and five of our own:
-[decision 0019](decisions/0019-what-is-mutated.md).
+[decision 0013](decisions/0013-what-is-mutated.md).
 
 | module | mutants | killed | timed out | live, explained | live, open |
 |---|---:|---:|---:|---:|---:|
