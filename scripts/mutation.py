@@ -33,8 +33,8 @@ MODULES: dict[str, tuple[str, ...]] = {
     "wirecheck/verdict.py": ("verdict",),
     **{f"wirecheck/codes/{family}.py": ("codes",) for family in ("cfg", "emb", "env", "hub", "mem", "par", "tok")},
     **{f"wirecheck/codes/{family}.py": ("codes",) for family in ("tpl", "wgt", "wir", "__init__", "table")},
-    f"{PROBES}config.py": ("probe_config", "probe_weights", "narrow_weights", "pinned_weights"),
-    f"{PROBES}weights.py": ("probe_config", "probe_weights", "narrow_weights", "pinned_weights"),
+    f"{PROBES}config.py": ("probe_config", "probe_weights", "narrow_weights", "pinned_weights", "nested_config"),
+    f"{PROBES}weights.py": ("probe_config", "probe_weights", "narrow_weights", "pinned_weights", "nested_config"),
     **{f"{PROBES}{name}.py": TOKENS for name in ("tokenizer", "template", "stops", "vocabulary", "pairing")},
     **{f"{PROBES}{name}.py": TOKENS for name in ("template_text", "chats", "rows")},
     f"{PROBES}length.py": ("probe_config", *TOKENS),
@@ -195,8 +195,8 @@ def _listed(file: str, told: list[tuple[Living, str]]) -> str:
 def _short(text: str) -> list[str]:
     """A change in a few lines, each of a width that can be read."""
     lines = text.splitlines()
-    kept = lines if len(lines) <= 4 else [*lines[:3], f"… {len(lines) - 3} more lines"]
-    return [line if len(line) <= 110 else line[:109] + "…" for line in kept]
+    kept = lines if len(lines) <= 4 else [*lines[:3], f"… {len(lines) - 3} more lines"]  # noqa: PLR2004
+    return [line if len(line) <= 110 else line[:109] + "…" for line in kept]  # noqa: PLR2004
 
 
 def check() -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -107,16 +106,6 @@ def test_cfg02_silent_on_a_native_type(check):
 def test_cfg02_reads_the_installed_table(check, monkeypatch):
     monkeypatch.setattr(zoo, "known_model_types", lambda: frozenset({"mistral"}))
     assert check().severity("CFG02") == "block"
-
-
-def test_cfg02_of_the_version_that_is_installed_is_no_newer(check):
-    written = version("transformers")
-    assert f"{written}, which is no newer" in check(model_type="llama17", transformers_version=written).claim("CFG02")
-
-
-def test_cfg02_reads_a_part_of_a_version_of_seven_digits_and_no_more(check):
-    assert "newer 9999999.0" in check(model_type="llama17", transformers_version="9999999.0").claim("CFG02")
-    assert "written by" not in check(model_type="llama17", transformers_version="10000000.0").claim("CFG02")
 
 
 @pytest.mark.parametrize("nothing", [{}, "modeling_x.X", ["modeling_x.X"]])
@@ -232,29 +221,6 @@ def test_cfg05_names_every_fault(check):
 )
 def test_cfg05_silent_on_sizes_that_agree(check, changed):
     assert check(**changed).severity("CFG05") == "ok"
-
-
-@pytest.mark.parametrize(
-    ("changed", "key"),
-    [
-        ({"hidden_size": 66, "head_dim": None}, "num_attention_heads"),
-        ({"num_key_value_heads": 3}, "num_key_value_heads"),
-        ({"head_dim": 15}, "head_dim"),
-        ({"num_local_experts": 4, "num_experts_per_tok": 5}, "num_experts_per_tok"),
-        ({"layer_types": ["full_attention"] * 2}, "layer_types"),
-    ],
-)
-def test_cfg05_leads_to_the_key_in_a_nested_config(check, changed, key):
-    output = check({"model_type": "gemma3", "text_config": LLAMA | changed})
-    (finding,) = output.of("CFG05")
-    assert finding.evidence[0].source.endswith(f"#text_config.{key}")
-
-
-def test_cfg05_lets_latent_attention_have_heads_that_divide_nothing(check):
-    """Its heads are made from a compressed state, not cut from the hidden size."""
-    latent = {"hidden_size": 66, "head_dim": None, "kv_lora_rank": 16}
-    assert check(**latent).severity("CFG05") == "ok"
-    assert check({"model_type": "gemma3", "text_config": LLAMA | latent}).severity("CFG05") == "ok"
 
 
 def test_cfg05_says_that_nothing_was_declared(check):

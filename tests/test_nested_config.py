@@ -1,0 +1,46 @@
+"""CFG05 of a nested config and of latent attention, and CFG02 at the edges of versions."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+import pytest
+
+from tests.benches import LLAMA
+from tests.test_probe_config import check
+
+__all__ = ["check"]
+"""A fixture."""
+
+
+@pytest.mark.parametrize(
+    ("changed", "key"),
+    [
+        ({"hidden_size": 66, "head_dim": None}, "num_attention_heads"),
+        ({"num_key_value_heads": 3}, "num_key_value_heads"),
+        ({"head_dim": 15}, "head_dim"),
+        ({"num_local_experts": 4, "num_experts_per_tok": 5}, "num_experts_per_tok"),
+        ({"layer_types": ["full_attention"] * 2}, "layer_types"),
+    ],
+)
+def test_cfg05_leads_to_the_key_in_a_nested_config(check, changed, key):
+    output = check({"model_type": "gemma3", "text_config": LLAMA | changed})
+    (finding,) = output.of("CFG05")
+    assert finding.evidence[0].source.endswith(f"#text_config.{key}")
+
+
+def test_cfg05_lets_latent_attention_have_heads_that_divide_nothing(check):
+    """Its heads are made from a compressed state, not cut from the hidden size."""
+    latent = {"hidden_size": 66, "head_dim": None, "kv_lora_rank": 16}
+    assert check(**latent).severity("CFG05") == "ok"
+    assert check({"model_type": "gemma3", "text_config": LLAMA | latent}).severity("CFG05") == "ok"
+
+
+def test_cfg02_reads_a_part_of_a_version_of_seven_digits_and_no_more(check):
+    assert "newer 9999999.0" in check(model_type="llama17", transformers_version="9999999.0").claim("CFG02")
+    assert "written by" not in check(model_type="llama17", transformers_version="10000000.0").claim("CFG02")
+
+
+def test_cfg02_of_the_version_that_is_installed_is_no_newer(check):
+    written = version("transformers")
+    assert f"{written}, which is no newer" in check(model_type="llama17", transformers_version=written).claim("CFG02")
