@@ -30,6 +30,8 @@ from wirecheck.schema import (
 from wirecheck.wires.own import load_factory
 
 _GRACE_S = 60.0
+_SLOWEST_DISK = 50e6
+"""Bytes in a second."""
 
 
 @dataclass
@@ -123,11 +125,12 @@ def _runs_own_wire(probe: Probe, wire: WireSpec) -> bool:
     return probe.scope == "pair" and wire.is_own and probe.level.rank >= Level.SIMULATED.rank
 
 
-def limit_s(probe: Probe, wire: WireSpec, policy: Policy) -> float:
-    """Seconds by the clock that a probe is given where its check is supervised."""
+def limit_s(probe: Probe, wire: WireSpec, policy: Policy, weight_bytes: int) -> float:
+    """Seconds by the clock that a probe is given where its check is supervised; it may have to read all the weights."""
+    reading_s = weight_bytes / _SLOWEST_DISK
     if _runs_own_wire(probe, wire):
-        return START_S + policy.wire_seconds + _GRACE_S  # its own process is ended before, and says so
-    return policy.probe_seconds
+        return START_S + policy.wire_seconds + _GRACE_S + reading_s  # its own process is ended before, and says so
+    return policy.probe_seconds + reading_s
 
 
 @dataclass(frozen=True)

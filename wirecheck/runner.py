@@ -58,6 +58,9 @@ PACKAGES = (
 class Progress(Protocol):
     """Told what happens while it happens."""
 
+    def note(self, words: str) -> None:
+        """What is under way outside any probe."""
+
     def started(self, probe: str, subject: Subject) -> None:
         """A probe begins."""
 
@@ -67,6 +70,9 @@ class Progress(Protocol):
 
 class Silent:
     """The progress nobody watches."""
+
+    def note(self, words: str) -> None:
+        """Says nothing."""
 
     def started(self, probe: str, subject: Subject) -> None:
         """Says nothing."""
@@ -177,6 +183,11 @@ class Check:
         assert self.under_way is not None
         return kept(self.probe(self.under_way.probe), self.under_way.subject, self.output, seconds)
 
+    @property
+    def weight_bytes(self) -> int:
+        """Of both models' files, as they are listed."""
+        return sum(file.size_bytes or 0 for one in (self.a, self.b) if one is not None for file in one.weights)
+
     def probe(self, name: str) -> Probe:
         """One of those that are asked, by its name."""
         return next(one for one in (*self._model_probes, *pair_probes(self.request)) if one.name == name)
@@ -246,7 +257,7 @@ class Check:
         subject = bench.subject
         if any((run.probe, run.subject) == (probe.name, subject) for run in self.runs):
             return
-        limit = limit_s(probe, self.request.wire, self.request.policy)
+        limit = limit_s(probe, self.request.wire, self.request.policy, self.weight_bytes)
         reason = why_not(probe, self.request.policy.depth, [r for r in self.runs if r.subject in subjects])
         yield Begun(probe=probe.name, subject=subject, limit_s=limit, skipped=bool(reason))
         if reason:

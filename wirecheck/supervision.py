@@ -36,6 +36,8 @@ from wirecheck.schema import Crashed, Evidence, Finding, Level, PairResult, Prob
 CODE = "ENV02"
 FILES_CPU_S = 300
 """Processor time of one probe that reads files and builds shapes: real models take it seconds."""
+_SLOWEST_DIGEST = 100e6
+"""Bytes in a second of processor time: a lock's digests are of every byte of the weights."""
 FILES_BYTES = 8 << 30
 """Memory that such a probe may write to beside what the process holds."""
 WITH_PROGRAMS = ("offline",)
@@ -82,6 +84,7 @@ def _one_child(check: Check, *, alone: str | None) -> None:
 
 def _import_libraries(check: Check) -> None:
     """What the next children would import each for itself; of a model only the name of its type is used."""
+    check.progress.note("importing torch and transformers …")
     zoo_warm.import_libraries()
     for kind in {fact.value for run in check.runs for fact in run.facts if fact.key == "model_type"}:
         if isinstance(kind, str) and kind in known_model_types():
@@ -136,18 +139,22 @@ class _Work:
                     return
                 if not step.skipped and probe.needs != "files" and "torch" not in sys.modules:
                     return
-                bounded = _bound(probe)
+                bounded = _bound(probe, self.check.weight_bytes)
             told = _within(step) if bounded else step
             self.check.watch(told)
             yield told
 
 
-def _bound(probe: Probe) -> bool:
+def _bound(probe: Probe, weight_bytes: int) -> bool:
     """Sets the bounds of the probe about to run: whether it has any beside the clock."""
     files_only = probe.level.rank <= Level.INSPECTED.rank
-    bound_cpu(FILES_CPU_S if files_only else None)
+    bound_cpu(_cpu_s(weight_bytes) if files_only else None)
     bound_memory(FILES_BYTES if files_only else None)
     return files_only
+
+
+def _cpu_s(weight_bytes: int) -> int:
+    return FILES_CPU_S + int(weight_bytes / _SLOWEST_DIGEST)
 
 
 def _within(step: Step) -> Step:
@@ -177,16 +184,16 @@ def _died(check: Check, error: ProbeError, seconds: float) -> None:
     files_only = probe.level.rank <= Level.INSPECTED.rank
     kept = check.so_far(seconds)
     if error.type == "TimeoutError" and files_only:
-        words = f"still running after {begun.limit_s:g} s, with less than {FILES_CPU_S} s of processor time used"
+        words = f"still running after {begun.limit_s:g} s, and had not been given its processor time"
         check.ended(Skipped(reason=f"{words}: this machine is too busy to tell", **kept))
         return
-    how = _own_doing(error)
+    how = _own_doing(error, _cpu_s(check.weight_bytes))
     if how is not None:
         kept["findings"] += (_finding(probe.level, begun, how),)
     check.ended(Crashed(error=error, **kept))
 
 
-def _own_doing(error: ProbeError) -> str | None:
+def _own_doing(error: ProbeError, cpu_s: int) -> str | None:
     """How the probe ended its process; None where that came from outside, or took too long on this machine."""
     match error.type:
         case "TimeoutError":
@@ -196,7 +203,7 @@ def _own_doing(error: ProbeError) -> str | None:
         case "ProcessKilled":
             name = error.message.rpartition(" ")[2]
             if name == "SIGXCPU":
-                return f"took more than {FILES_CPU_S} s of processor time"
+                return f"took more than {cpu_s} s of processor time"
             return f"ended the process by {name}" if name in OWN_DEATHS else None
         case kind:  # of those that `except Exception` does not catch
             return f"ended the process by {kind}: {' '.join(error.message.split())[:200]}"

@@ -6,6 +6,7 @@ seconds of processor time for it. Only the library's own modules are imported he
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
@@ -19,6 +20,8 @@ def import_libraries() -> None:
 
     A confined child may write no byte code: without that, packages that came without any would be compiled each time.
     """
+    # Whether CUDA is there is then asked of its driver's library alone: CUDA itself does not survive a fork.
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     import torch  # noqa: F401 - for the children, as the next line
     from transformers.models.auto import modeling_auto, tokenization_auto  # noqa: F401
 
