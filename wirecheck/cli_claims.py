@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from wirecheck.bounded_text import bounded_text
 from wirecheck.cli_output import read_result
 from wirecheck.errors import UsageError
 from wirecheck.expectations import KNOWN_KEYS
@@ -77,7 +78,7 @@ def _whole(result: PairResult) -> Subject:
 
 def _written_down(path: Path, result: PairResult) -> tuple[Claim, ...]:
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = tomllib.loads(bounded_text(path))
     except OSError as error:
         raise UsageError(
             f"--claim {path}: {error.strerror or error}", next_step="name a .json or a .toml file"

@@ -13,6 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from wirecheck.bounded_text import MOST_RECORD_BYTES, bounded_text
 from wirecheck.cli_options import REPORTS_OF_TABLES
 from wirecheck.cli_output import known_endings, put_down
 from wirecheck.difference import compare, kind_of
@@ -48,7 +49,7 @@ def diff_command(old: Path, new: Path, options: Mapping[str, Any]) -> int:
 def read(path: Path) -> PairResult | GateResult:
     """A result of a pair, of a model or of a gate, from its file. Raises UsageError when it is none."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = bounded_text(path, MOST_RECORD_BYTES)
         fields = TypeAdapter(dict[str, Any]).validate_json(text)
         record: type[PairResult | GateResult] = GateResult if "rows" in fields and "file" in fields else PairResult
         return record.model_validate_json(text)

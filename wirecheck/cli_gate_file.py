@@ -13,6 +13,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from wirecheck.bounded_text import bounded_text
 from wirecheck.cli_request import MOST_SEED, known_wire
 from wirecheck.codes import CODES
 from wirecheck.errors import UsageError
@@ -112,7 +113,7 @@ _TABLES: Mapping[tuple[str, ...], type[BaseModel]] = {
 def read_file(path: Path) -> tuple[GateFile, _Pointer]:
     """The file, and where things stand in it. Raises UsageError with the line and what is expected there."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = bounded_text(path)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}", next_step="wirecheck init writes one") from None
     except UnicodeDecodeError as error:
@@ -300,7 +301,7 @@ class _Pointer:
 def line_finder(path: Path) -> Callable[[Place], int | None]:
     """What tells the line of a place in that file: None where it cannot be told, or the file cannot be read."""
     try:
-        return _Pointer(path, path.read_text(encoding="utf-8"))._line
+        return _Pointer(path, bounded_text(path))._line
     except (OSError, UnicodeDecodeError):
         return lambda _: None
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.text import Text
 
+from wirecheck.bounded_text import MOST_RECORD_BYTES, bounded_text
 from wirecheck.cli_gate_file import GateFile, Readers, asked_of, read_file, read_rules, readers, ref_of
 from wirecheck.cli_output import Refusals, put_down, say, to_json, write
 from wirecheck.errors import CouldNotCheck, OutputNotWritten, UsageError
@@ -40,7 +41,7 @@ def lock_path(file: Path) -> Path:
 def read_lock(path: Path) -> Lock:
     """A lock from its file. Raises UsageError."""
     try:
-        return Lock.model_validate_json(path.read_text(encoding="utf-8"))
+        return Lock.model_validate_json(bounded_text(path, MOST_RECORD_BYTES))
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}", next_step=LOCKED) from None
     except (ValidationError, UnicodeDecodeError) as error:

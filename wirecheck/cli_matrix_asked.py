@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.text import Text
 
+from wirecheck.bounded_text import bounded_text
 from wirecheck.cli_console import stderr_console
 from wirecheck.cli_gate_file import read_file, ref_of
 from wirecheck.cli_matrix_slurm import attached, slurm_options
@@ -148,7 +149,7 @@ def texts(models: Sequence[str], file: Path | None) -> list[str]:
     listed: list[str] = []
     if file is not None:
         try:
-            content = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+            content = sys.stdin.read() if str(file) == "-" else bounded_text(file)
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"--from {file}: {error}", next_step="give a file with one model on each line") from None
         lines = (line.partition(" #")[0].strip() for line in content.splitlines())

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from wirecheck.bounded_text import MOST_RECORD_BYTES, bounded_text
 from wirecheck.cli_console import harmless
 from wirecheck.errors import OutputNotWritten, UsageError
 from wirecheck.schema import Outcome, PairResult
@@ -91,7 +92,7 @@ def known_endings(reports: Sequence[Path], faces: Iterable[str], what: str, next
 def read_record(path: Path, record: type[R], what: str, next_step: str | None = None) -> R:
     """A record from its file. Raises UsageError when it is none: "no `what`"."""
     try:
-        return record.model_validate_json(path.read_text(encoding="utf-8"))
+        return record.model_validate_json(bounded_text(path, MOST_RECORD_BYTES))
     except (OSError, ValidationError, UnicodeDecodeError) as error:
         first = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
         raise UsageError(f"{path}: no {what}: {first}", next_step=next_step) from None
@@ -100,7 +101,7 @@ def read_record(path: Path, record: type[R], what: str, next_step: str | None = 
 def read_result(path: Path) -> PairResult:
     """A result from its file. Raises UsageError when it is not one."""
     try:
-        return PairResult.model_validate_json(path.read_text(encoding="utf-8"))
+        return PairResult.model_validate_json(bounded_text(path, MOST_RECORD_BYTES))
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}", next_step="name a file made with --json") from None
     except (ValidationError, UnicodeDecodeError) as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from wirecheck.bounded_text import bounded_text
 from wirecheck.errors import UsageError
 from wirecheck.schema import PairResult
 
@@ -81,7 +82,7 @@ class Reports:
         from wirecheck.views import templates
 
         try:
-            templates.parse_own(template.read_text(encoding="utf-8"))
+            templates.parse_own(bounded_text(template))
         except (templates.Fault, OSError, UnicodeDecodeError) as fault:
             raise UsageError(f"--template {template}: {fault}", next_step=TEMPLATES) from None
 

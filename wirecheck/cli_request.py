@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from wirecheck.bounded_text import bounded_text
 from wirecheck.errors import UsageError
 from wirecheck.expectations import KNOWN_KEYS
 from wirecheck.runner import Request
@@ -61,7 +62,7 @@ class Settings(BaseModel):
 def read_config(path: Path) -> dict[str, dict[str, Any]]:
     """The tables of a wirecheck.toml, without those that only a gate reads. Raises UsageError with what is wrong."""
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = tomllib.loads(bounded_text(path))
         return {name: table for name, table in tables.items() if name not in ("models", "gate")}
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}", next_step="name a file that exists") from None

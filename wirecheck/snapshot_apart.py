@@ -18,7 +18,16 @@ from wirecheck import errors
 from wirecheck.errors import WirecheckError
 from wirecheck.fork_pool import Answered, Limits, in_forks
 from wirecheck.safetensors_header import TensorEntry
-from wirecheck.snapshot_folder import FolderContent, checkpoint, digest, hub_cache, list_files, read_folder, read_json
+from wirecheck.snapshot_folder import (
+    FolderContent,
+    checkpoint,
+    digest,
+    hub_cache,
+    list_files,
+    no_links_beside,
+    read_folder,
+    read_json,
+)
 from wirecheck.weight_files import INDEX, Checkpoint, WeightFile, broken_index
 
 _CPU_S, _MEMORY = 60.0, 4 * 2**30
@@ -124,6 +133,7 @@ def _folder_told(path: Path) -> list[Any]:
 def _gguf_told(path: Path) -> list[Any]:
     from wirecheck.gguf_file import read_gguf
 
+    no_links_beside(path)
     found = read_gguf(path)
     return [found.commit, _told(found.weights), found.config, found.origins]
 

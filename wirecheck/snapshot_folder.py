@@ -234,6 +234,13 @@ def _within(folder: Path, files: Iterable[str], fences: Sequence[Path]) -> None:
             )
 
 
+def no_links_beside(path: Path) -> None:
+    """Raise CouldNotCheck where a metadata file beside a GGUF file leads elsewhere: transformers reads those, too."""
+    folder = path.parent
+    cached = hub_cache(folder)
+    _within(folder, list_files(folder), (folder,) if cached is None else fences_of(cached[2]))
+
+
 def read_folder(folder: Path) -> FolderContent:
     """Everything one folder of a model holds.
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 _WORDS = "Hello, world! 1,234 déjà vu 你好 안녕 🙂\n\tx = {}"
 """Letters of several scripts, figures, signs, white space."""
+_MOST_TOKENS = 4096
+"""Of those words: a tokenizer by bytes makes some eighty of them, and whoever makes more makes them of every text."""
 _ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 _AT_WORK = ("_encode_plus", "_decode")
 """Methods of transformers' tokenizers through which all encoding and decoding goes."""
@@ -41,7 +43,10 @@ def tried(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
         setattr(tokenizer, name, _telling(getattr(tokenizer, name)))
     with panics_told():
         for special in (False, True):
-            tokenizer.decode(tokenizer(_WORDS, add_special_tokens=special)["input_ids"])
+            ids = tokenizer(_WORDS, add_special_tokens=special)["input_ids"]
+            if len(ids) > _MOST_TOKENS:
+                raise ValueError(f"it makes {len(ids)} tokens of {len(_WORDS)} characters, which no tokenizer does")
+            tokenizer.decode(ids)
         for role in _ROLES:
             getattr(tokenizer, f"{role}_token_id", None)
     return tokenizer
