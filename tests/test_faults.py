@@ -96,8 +96,9 @@ def test_a_cache_that_cannot_be_written_costs_only_time(tmp_path):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this platform")
-@pytest.mark.parametrize(("stream", "code"), [("stdout", 4), ("stderr", 1)])
-def test_a_stream_on_a_full_disk(tmp_path, stream, code):
+@pytest.mark.parametrize(("stream", "code", "unbuffered"), [("stdout", 4, ""), ("stdout", 4, "1"), ("stderr", 1, "")])
+def test_a_stream_on_a_full_disk(tmp_path, stream, code, unbuffered, monkeypatch):
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     (tmp_path / "a.json").write_text(to_json(gate(row())))
     (tmp_path / "b.json").write_text(to_json(gate()))
     words = [sys.executable, "-m", "wirecheck.cli", "diff", "a.json", "b.json"]

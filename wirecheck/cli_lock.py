@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.text import Text
 
+from wirecheck.cli_console import captured_console
 from wirecheck.cli_gate_file import GateFile, Readers, asked_of, read_file, read_rules, readers, ref_of
 from wirecheck.cli_output import Refusals, put_down, say, to_json, write
 from wirecheck.errors import CouldNotCheck, OutputNotWritten, UsageError
@@ -139,7 +140,7 @@ def check_command(file: Path, options: Mapping[str, Any]) -> int:
 
 
 def _shown(found: LockCheck) -> str:
-    terminal = Console(highlight=False)
+    terminal = captured_console()
     with terminal.capture() as captured:
         for model in found.models:
             for line, style in _lines(model):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from wirecheck.cli_console import harmless
+from wirecheck.cli_console import captured_console, harmless
 from wirecheck.errors import OutputNotWritten, UsageError
 from wirecheck.schema import Outcome, PairResult
 from wirecheck.whole_file import put_whole
@@ -149,11 +149,9 @@ def put_down(
 
 
 def _on_terminal(result: PairResult) -> str:
-    from rich.console import Console
-
     from wirecheck.views.console import show
 
-    terminal = Console(highlight=False)
+    terminal = captured_console()
     with terminal.capture() as shown:
         show(result, terminal)
     return shown.get()
