@@ -22,7 +22,16 @@ HEADS = {
     "signals": ("command", "signal", "runs", "exit codes", "longest to its end, s", "wrong"),
     "together": ("what", "processes", "exit codes", "wrong"),
     "findings": ("view", "10,000 findings: s", "MB", "peak, MB", "100 MB of claims: s", "MB", "peak, MB"),
-    "load": ("gates at once", "exit codes", "wall, s", "peak of all, MB", "requests", "most of one file", "wrong"),
+    "load": (
+        "gates at once",
+        "caches, depth",
+        "exit codes",
+        "wall, s",
+        "peak of all, MB",
+        "requests",
+        "most of one file",
+        "wrong",
+    ),
 }
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from tests.bad_disks import Command
 ENDS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -signal.SIGKILL}
 """Exit codes of a run that was stopped."""
 UNREADY = {signal.SIGINT: -signal.SIGINT, signal.SIGTERM: -signal.SIGTERM, signal.SIGKILL: -signal.SIGKILL}
-"""Of a run that had not come to its own first line: the interpreter's."""
+"""Of a run that had not come to its own first line: the interpreter's own end."""
 LONGEST_S = 60.0
 FADES_S = 10.0
 """How long a child may take to end after its parent."""
@@ -34,14 +35,14 @@ class Stopped:
     out: str
     err: str
     orphans: tuple[str, ...]
-    """Command lines of processes of its session that were still there."""
+    """Command lines of processes that it had started and that were still there."""
     took_s: float
     """From the signal to its end."""
 
 
 def stop(place: Path, command: Command, number: signal.Signals, at_s: float) -> Stopped:
     """Run it in `place`, and send the signal to its first process alone after so many seconds."""
-    words = [sys.executable, "-m", "wirecheck.cli", *command.words]
+    words = [sys.executable, "-m", "wirecheck", *command.words]
     environment = bad_disks.environment(place, on_runner=command.on_runner)
     with subprocess.Popen(
         words, cwd=place, env=environment, text=True, start_new_session=True,
@@ -57,35 +58,28 @@ def stop(place: Path, command: Command, number: signal.Signals, at_s: float) -> 
             out, err = process.communicate()
             err += "STILL RUNNING"
         took_s = time.monotonic() - sent
-    return Stopped(number, at_s, process.returncode, out, err, left(process.pid), took_s)
+    return Stopped(number, at_s, process.returncode, out, err, left(place), took_s)
 
 
-def left(session: int) -> tuple[str, ...]:
-    """What is left of a session, once it had time to fade. Linux alone tells."""
+def left(place: Path) -> tuple[str, ...]:
+    """What is left of the runs in `place`, once it had time to fade. Linux alone tells."""
     deadline = time.monotonic() + FADES_S
-    while (found := tuple(_of_session(session))) and time.monotonic() < deadline:
+    while (found := dict(_started_in(place))) and time.monotonic() < deadline:
         time.sleep(0.05)
-    for path in _pids(session):
-        os.kill(path, signal.SIGKILL)
-    return found
+    for pid in found:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return tuple(found.values())
 
 
-def _pids(session: int) -> Iterator[int]:
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[3]) == session and fields[0] != "Z":
-            yield int(path.parent.name)
-
-
-def _of_session(session: int) -> Iterator[str]:
-    for pid in _pids(session):
-        try:
-            yield Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")[:200]
-        except OSError:
-            continue
+def _started_in(place: Path) -> Iterator[tuple[int, str]]:
+    """By the environment that such a run has, and what it starts inherits, whatever its session."""
+    mark = f"WIRECHECK_CACHE={place / 'cache'}".encode()
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            is_dead = (folder / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
+            if not is_dead and mark in (folder / "environ").read_bytes().split(b"\0"):
+                yield int(folder.name), (folder / "cmdline").read_text().replace("\0", " ")[:200]
 
 
 def wrongs(place: Path, command: Command, stopped: Stopped, good: int) -> Iterator[str]:

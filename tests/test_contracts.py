@@ -38,6 +38,7 @@ FLOORS = {
         "machine_records",
         "timeline_records",
         "whole_file",
+        "scratch",
         "errors",
         "codes",
         "codes.*",
@@ -83,7 +84,7 @@ FLOORS = {
         *("gate", "gate_shelf", "lock"),
         *("matrix", "matrix_asked", "matrix_rule", "matrix_shelf", "matrix_work", "sketch"),
     ),
-    4: ("cli", "cli_*", "doctor", "doctor_*"),
+    4: ("__main__", "cli", "cli_*", "doctor", "doctor_*"),
 }
 """Imports go down, or stay on the floor. Views stand beside the floors: they import the records and one another."""
 

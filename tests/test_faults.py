@@ -96,8 +96,9 @@ def test_a_cache_that_cannot_be_written_costs_only_time(tmp_path):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this platform")
-@pytest.mark.parametrize(("stream", "code"), [("stdout", 4), ("stderr", 1)])
-def test_a_stream_on_a_full_disk(tmp_path, stream, code):
+@pytest.mark.parametrize(("stream", "code", "unbuffered"), [("stdout", 4, ""), ("stdout", 4, "1"), ("stderr", 1, "")])
+def test_a_stream_on_a_full_disk(tmp_path, stream, code, unbuffered, monkeypatch):
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     (tmp_path / "a.json").write_text(to_json(gate(row())))
     (tmp_path / "b.json").write_text(to_json(gate()))
     words = [sys.executable, "-m", "wirecheck.cli", "diff", "a.json", "b.json"]
@@ -159,7 +160,7 @@ def test_what_a_killed_writer_left_is_taken_away_and_nothing_else(tmp_path):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_gate_that_is_stopped_keeps_what_stands(tmp_path, number, code):
     place = bad_disks.laid_out(tmp_path / "run", GATE, None, has_old=False)
-    words = [sys.executable, "-m", "wirecheck.cli", *GATE.words]
+    words = [sys.executable, "-m", "wirecheck", *GATE.words]
     environment = bad_disks.environment(place, on_runner=False)
     with subprocess.Popen(words, cwd=place, env=environment, start_new_session=True, stderr=subprocess.PIPE) as process:
         deadline = time.monotonic() + 60
@@ -170,8 +171,17 @@ def test_a_gate_that_is_stopped_keeps_what_stands(tmp_path, number, code):
     found = GateResult.model_validate_json((place / "g.json").read_text())
     assert (process.returncode, found.status) == (code, "interrupted")
     assert told.splitlines()[-1] == "error: interrupted before the end: nothing is certified"
-    assert signalled.left(process.pid) == ()
+    assert signalled.left(place) == ()
     assert list(bad_disks.left_aside(place)) == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="exit codes of signals")
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_run_that_is_stopped_before_it_is_imported(tmp_path, monkeypatch, name, code):
+    (tmp_path / "typer.py").write_text(f"import signal\nsignal.raise_signal(signal.{name})\n")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    done = subprocess.run([sys.executable, "-m", "wirecheck"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr, done.stdout) == (code, "error: interrupted\n", "")
 
 
 # --- processes that meet, and clocks ---

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 
@@ -43,6 +44,40 @@ def test_a_pool_closed_by_another_thread_is_tried_again():
         return "answer"
 
     assert ask(call, repo="org/name", what="config.json", deadline_s=5, page="p") == "answer"
+
+
+@pytest.mark.parametrize(("times", "came"), [(4, True), (5, False)])
+def test_a_hub_that_is_slow_at_first_is_asked_again(times, came):
+    slow = sys.modules[huggingface_hub.errors.HTTPError.__module__.partition(".")[0]].ReadTimeout
+    endings = [slow("timed out") for _ in range(times)]
+
+    def call() -> str:
+        if endings:
+            raise endings.pop()
+        return "answer"
+
+    if came:
+        assert ask(call, repo="org/name", what="config.json", deadline_s=5, page="p") == "answer"
+    else:
+        with pytest.raises(HubUnreachable, match="timed out"):
+            ask(call, repo="org/name", what="config.json", deadline_s=5, page="p")
+
+
+def test_they_who_were_refused_at_once_do_not_come_again_at_once(monkeypatch):
+    waited = []
+    monkeypatch.setattr(time, "sleep", waited.append)
+    reset = sys.modules[huggingface_hub.errors.HTTPError.__module__.partition(".")[0]].ReadError
+
+    def call() -> None:
+        raise reset("connection reset")
+
+    for _ in range(20):
+        with pytest.raises(HubUnreachable):
+            ask(call, repo="org/name", what="config.json", deadline_s=5, page="p")
+    first, second = waited[::2], waited[1::2]
+    assert (len(first), len(second), len(set(first)) > 1) == (20, 20, True)
+    assert all(1.0 <= one <= 1.5 for one in first)
+    assert all(2.0 <= one <= 3.0 for one in second)
 
 
 def test_an_error_of_ours_is_not_dressed_up_as_the_hubs():

@@ -16,6 +16,8 @@ OWN_DEATHS = ("SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV", "SIGXFSZ")
 """Signals that a process brings upon itself; any other comes from outside, as from a kernel short of memory."""
 
 _PARALLELISM = "TOKENIZERS_PARALLELISM"
+_FORKED_BY: list[int] = []
+"""The process that forks, told to its child."""
 _DIE_WITH_PARENT = 1
 """PR_SET_PDEATHSIG of prctl(2)."""
 
@@ -24,6 +26,7 @@ _DIE_WITH_PARENT = 1
 def quiet_fork() -> Iterator[None]:
     """No warning about the fork, on stderr or in Python: threads of the parent's are not there in the child."""
     before = os.environ.get(_PARALLELISM)
+    _FORKED_BY[:] = [os.getpid()]
     os.environ[_PARALLELISM] = "false"  # the tokenizers library reads it in the child: its threads are not there
     try:
         with warnings.catch_warnings():
@@ -76,3 +79,5 @@ def die_with_parent() -> None:
     """In a child: a parent that is killed takes it along, where the platform has that (Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+        if _FORKED_BY and os.getppid() not in _FORKED_BY:  # it was killed before it could be told so
+            os._exit(1)

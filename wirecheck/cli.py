@@ -331,7 +331,7 @@ def main() -> None:
     except OSError as error:
         if not is_refusal(error):
             _end_with_a_bug(error)
-        _say("error", f"{error.filename or 'a file'}: not written: {error.strerror}")
+        _say("error", f"{error.filename or 'stdout or a file'}: not written: {error.strerror}")
         _say("next", "free some space, or name folders that can be written: TMPDIR, WIRECHECK_CACHE")
         sys.exit(CouldNotCheck.exit_code)
     except Exception as error:  # noqa: BLE001 - the last resort: our own bug, told in one line

@@ -29,6 +29,32 @@ def stderr_console() -> Console:
     return Console(file=cast("IO[str]", _Harmless(sys.stderr))) if on_runner() else Console(stderr=True)
 
 
+def captured_console() -> Console:
+    """A console of stdout's width and colours whose text is captured and written by another: it writes nothing itself.
+
+    rich ends a capture by writing nothing, which an unbuffered stdout on a full disk refuses.
+    """
+    from rich.console import Console
+
+    return Console(file=cast("IO[str]", _Unwritten(sys.stdout)), highlight=False)
+
+
+class _Unwritten:
+    """A stream that is asked what it is, and never written to."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+    def flush(self) -> None:
+        return None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 class _Harmless:
     """A stream that makes harmless what is written to it."""
 

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from wirecheck.bounded_text import MOST_RECORD_BYTES, bounded_text
+from wirecheck.cli_console import captured_console
 from wirecheck.cli_options import REPORTS_OF_TABLES
 from wirecheck.cli_output import known_endings, put_down
 from wirecheck.difference import compare, kind_of
@@ -64,7 +65,7 @@ def read(path: Path) -> PairResult | GateResult:
 
 def shown(found: Difference) -> str:
     """What a terminal shows: the sentence, what the two rest on, then each row's changes, the gravest first."""
-    terminal, told = Console(highlight=False), view.View(found)
+    terminal, told = captured_console(), view.View(found)
     with terminal.capture() as captured:
         style = "bold red" if found.is_worse else "bold"
         terminal.print(Text(visible(told.sentence), style=style))

@@ -14,7 +14,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
-from wirecheck.cli_console import stderr_console
+from wirecheck.cli_console import captured_console, stderr_console
 from wirecheck.cli_options import REPORTS_OF_TABLES
 from wirecheck.cli_output import known_endings, put_down, read_record, to_json, write
 from wirecheck.cli_request import OPTIONS, request
@@ -67,7 +67,7 @@ def read_frontier(path: Path) -> Frontier:
 
 def shown(frontier: Frontier) -> str:
     """What a terminal shows: the sentence, and a table for each axis."""
-    terminal, told = Console(highlight=False), view.View(frontier)
+    terminal, told = captured_console(), view.View(frontier)
     heads = {
         "batch": f"largest batch, at {frontier.train.context:,} text tokens",
         "context": f"longest context in text tokens, at batch {frontier.train.batch:,}",

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from wirecheck.baseline import Since, compare
-from wirecheck.cli_console import stderr_console
+from wirecheck.cli_console import captured_console, stderr_console
 from wirecheck.cli_gate_faces import face
 from wirecheck.cli_gate_file import first_file, line_finder, read_file, read_rules
 from wirecheck.cli_github import annotate, path_in_repository
@@ -89,7 +88,7 @@ def read_gate_result(path: Path) -> GateResult:
 def shown(found: GateResult, since: Since | None = None) -> str:
     """What a terminal shows: the sentence, a row for each pair, what is new since a baseline, and what to do about
     pairs that are not compatible."""
-    terminal = Console(highlight=False)
+    terminal = captured_console()
     with terminal.capture() as captured:
         terminal.print(Text(visible(view.sentence(found)), style=COLOUR.get(found.outcome, "yellow")))
         table = Table(box=SIMPLE_HEAD, show_edge=False)

@@ -15,6 +15,7 @@ from rich.filesize import decimal
 from rich.text import Text
 
 from wirecheck.bounded_text import MOST_RECORD_BYTES, bounded_text
+from wirecheck.cli_console import captured_console
 from wirecheck.cli_gate_file import GateFile, Readers, asked_of, read_file, read_rules, readers, ref_of
 from wirecheck.cli_output import Refusals, put_down, say, to_json, write
 from wirecheck.errors import CouldNotCheck, OutputNotWritten, UsageError
@@ -140,7 +141,7 @@ def check_command(file: Path, options: Mapping[str, Any]) -> int:
 
 
 def _shown(found: LockCheck) -> str:
-    terminal = Console(highlight=False)
+    terminal = captured_console()
     with terminal.capture() as captured:
         for model in found.models:
             for line, style in _lines(model):

@@ -25,7 +25,7 @@ from rich.table import Table
 from rich.text import Text
 
 from wirecheck.cache_folder import STORE, cache_home
-from wirecheck.cli_console import stderr_console
+from wirecheck.cli_console import captured_console, stderr_console
 from wirecheck.cli_matrix_asked import asked_of, gone_on_with
 from wirecheck.cli_matrix_files import MatrixFiles, check_endings, write_pages, write_pair
 from wirecheck.cli_matrix_slurm import begin, cancel, on_slurm
@@ -165,7 +165,7 @@ def read_matrix(path: Path) -> Matrix:
 def terminal_text(head: Matrix, tally: Tally) -> str:
     """What a terminal shows: the sentence, the best pairs, the models that could not be read."""
     best = tally.best
-    terminal = Console(highlight=False)
+    terminal = captured_console()
     with terminal.capture() as captured:
         terminal.print(Text(visible(view.sentence(head, tally))))
         terminal.print(_table(best, wide=terminal.width >= _WIDE))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from wirecheck.bounded_text import MOST_RECORD_BYTES, bounded_text
-from wirecheck.cli_console import harmless
+from wirecheck.cli_console import captured_console, harmless
 from wirecheck.errors import OutputNotWritten, UsageError
 from wirecheck.schema import Outcome, PairResult
 from wirecheck.whole_file import put_whole
@@ -150,11 +150,9 @@ def put_down(
 
 
 def _on_terminal(result: PairResult) -> str:
-    from rich.console import Console
-
     from wirecheck.views.console import show
 
-    terminal = Console(highlight=False)
+    terminal = captured_console()
     with terminal.capture() as shown:
         show(result, terminal)
     return shown.get()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ from wirecheck.isolated_child import Begun, Line
 from wirecheck.isolated_child import Yielded as Step
 from wirecheck.isolation import ChildFailed, Words, isolated
 from wirecheck.runner import Request
+from wirecheck.scratch import Scratch
 from wirecheck.snapshot import Snapshot
 from wirecheck.supervision import has_native_threads
 
@@ -32,15 +31,15 @@ def fit_apart(
     """As `fit.fit`. Raises CouldNotCheck also where the child died."""
     if sys.platform != "linux":
         return fit(request, a, b, progress, jobs=jobs, curve=curve)
-    scratch = Path(tempfile.mkdtemp(prefix="wirecheck-"))
-    work = _Work(request, (a, b), scratch, jobs, curve)
+    scratch = Scratch()
+    work = _Work(request, (a, b), scratch.path, jobs, curve)
     try:
         return gathered(request, a, b, progress, lambda: _come(work))
     except (ChildFailed, CannotRun) as died:
         models = f"{a.ref.text} {b.ref.text}"
         raise CouldNotCheck(f"{models}: nothing was traced: {died}", next_step=f"wirecheck pair {models}") from died
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.drop()
 
 
 def _come(work: _Work) -> Iterator[Made]:

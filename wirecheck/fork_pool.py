@@ -11,10 +11,8 @@ import faulthandler
 import gc
 import os
 import select
-import shutil
 import signal
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +24,7 @@ from wirecheck.child_process import die_with_parent, let_go, quiet_fork
 from wirecheck.confinement import Fence, bound_cpu, bound_memory, confine
 from wirecheck.errors import CannotRun
 from wirecheck.heap import keep_freed
+from wirecheck.scratch import Scratch
 
 MEMORY_BYTES = 8 * 2**30
 """Address space a child may take beside the parent's; enforced where the platform counts it (Linux)."""
@@ -74,7 +73,7 @@ class _Child:
     pid: int
     reader: int
     began: float
-    scratch: Path
+    scratch: Scratch
     answer: bytearray = field(default_factory=bytearray)
 
 
@@ -131,12 +130,12 @@ def held_interrupt() -> Iterator[threading.Event]:
 
 
 def _start(name: str, work: Callable[[str], str], limits: Limits) -> _Child:
-    scratch = Path(tempfile.mkdtemp(prefix="wirecheck-"))
+    scratch = Scratch()
     reader, writer = os.pipe()
     with quiet_fork():
         pid = os.fork()
         if pid == 0:
-            _live(name, work, writer, (limits, None if limits.open_files else scratch))
+            _live(name, work, writer, (limits, None if limits.open_files else scratch.path))
     os.close(writer)
     return _Child(name, pid, reader, time.monotonic(), scratch)
 
@@ -163,7 +162,7 @@ def _end(child: _Child, stopped: str | None) -> Answered | Died:
                 kill(child.pid, signal.SIGKILL)
     os.close(child.reader)
     _, status = os.waitpid(child.pid, 0)
-    shutil.rmtree(child.scratch, ignore_errors=True)
+    child.scratch.drop()
     seconds = round(time.monotonic() - child.began, 3)
     if stopped:
         return Died(child.name, stopped, seconds)

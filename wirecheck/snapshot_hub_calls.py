@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextvars import copy_context
 from functools import partial
+from importlib import import_module
 from typing import TypeVar
 
 from huggingface_hub import errors as hub_errors
@@ -27,11 +29,16 @@ from wirecheck.snapshot_hub_guard import guard, told
 T = TypeVar("T")
 
 ATTEMPTS = 3
+SLOW_ATTEMPTS = 5
+"""Of a call that was answered by nothing for as long as the client waits: a hub that is asked by many is slow at first.
+
+Each attempt has waited already, so the pause after it is short; with the client's own 10 s that is most of a minute."""
 MAX_WAIT_S = 10.0
 """A server that asks for a longer pause (Retry-After) is waited for this long, and then given up."""
 WORKERS = 8
 
 _TRANSPORT: type[Exception] = hub_errors.HTTPError  # type: ignore[attr-defined]  # httpx's, which the client builds on
+_TIMEOUT: type[Exception] = import_module(_TRANSPORT.__module__.partition(".")[0]).TimeoutException
 _PASSING = (408, 429, 500, 502, 503, 504)
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
 _FOREIGN = (_TRANSPORT, OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError)
@@ -97,7 +104,7 @@ def ask(call: Callable[[], T], *, repo: str, what: str, deadline_s: float, page:
 
     `what` names what was asked for (a file, the list of files); `page` is the repository's page.
     """
-    for attempt in range(1, ATTEMPTS + 1):
+    for attempt in range(1, SLOW_ATTEMPTS + 1):
         left_s = deadline.left_s()
         if left_s == 0:
             raise HubUnreachable(f"{repo}: no time was left for {what}", next_step="run it again, or allow more time")
@@ -118,15 +125,23 @@ def ask(call: Callable[[], T], *, repo: str, what: str, deadline_s: float, page:
 
 
 def _pause(error: BaseException, attempt: int) -> float | None:
-    """Seconds to wait before the next attempt; None where another one is useless."""
-    if attempt == ATTEMPTS or _local_entry(error):  # the client has retried that one itself
+    """Seconds to wait before the next attempt; None where another one is useless.
+
+    Drawn, so that many who were refused at once do not come again at once.
+    """
+    most = SLOW_ATTEMPTS if isinstance(error, _TIMEOUT) else ATTEMPTS
+    if attempt >= most or _local_entry(error):  # the client has retried that one itself
         return None
+    about_s: float | None = None
     if isinstance(error, hub_errors.HfHubHTTPError):
-        if error.response.status_code not in _PASSING:
-            return None
-        asked = error.response.headers.get("Retry-After", "")
-        return min(float(asked), MAX_WAIT_S) if asked.isdigit() else 0.5 * 2**attempt
-    return 0.5 * 2**attempt if isinstance(error, (_TRANSPORT, AnswerCutShort, *_POOL_CLOSED)) else None
+        if error.response.status_code in _PASSING:
+            asked = error.response.headers.get("Retry-After", "")
+            about_s = min(float(asked), MAX_WAIT_S) if asked.isdigit() else 0.5 * 2**attempt
+    elif isinstance(error, _TIMEOUT):
+        about_s = 0.5
+    elif isinstance(error, (_TRANSPORT, AnswerCutShort, *_POOL_CLOSED)):
+        about_s = 0.5 * 2**attempt
+    return None if about_s is None else about_s * random.uniform(1.0, 1.5)  # noqa: S311
 
 
 def _guarded(call: Callable[[], T]) -> T:

@@ -10,10 +10,8 @@ On Linux. Elsewhere the probes run in this process: what forks there is not depe
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -32,6 +30,7 @@ from wirecheck.model_types import known_model_types
 from wirecheck.probe import Probe
 from wirecheck.runner import Check, Silent
 from wirecheck.schema import Crashed, Evidence, Finding, Level, PairResult, ProbeError, ProbeRun, Severity, Skipped
+from wirecheck.scratch import Scratch
 
 CODE = "ENV02"
 FILES_CPU_S = 300
@@ -62,10 +61,10 @@ def supervised(check: Check) -> PairResult:
 
 def _one_child(check: Check, *, alone: str | None) -> None:
     """Probes until none is left, one needs another child, or one ends this. Raises ChildFailed where none began."""
-    scratch = Path(tempfile.mkdtemp(prefix="wirecheck-"))
+    scratch = Scratch()
     since = time.perf_counter()
     try:
-        work = _Work(replace(check, progress=Silent(), runs=list(check.runs)), scratch, alone)
+        work = _Work(replace(check, progress=Silent(), runs=list(check.runs)), scratch.path, alone)
         for step in isolated(work, START_S, fresh=False, words=_PROBES, one_thread=has_native_threads()):
             if isinstance(step, Begun):
                 since = time.perf_counter()
@@ -79,7 +78,7 @@ def _one_child(check: Check, *, alone: str | None) -> None:
             raise RuntimeError(f"the process for the probes failed\n{died.error.traceback}") from died
         _died(check, died.error, _since(since))
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.drop()
 
 
 def _import_libraries(check: Check) -> None:

@@ -68,13 +68,13 @@ def _begun(path: Path) -> tuple[int | None, Path]:
     """A new file aside, and what holds its lock. Where another one took it for abandoned, the next."""
     while True:
         lock, name = tempfile.mkstemp(dir=path.parent, prefix=_begin_of_name(path), suffix=ENDING)
-        _locked(lock)
+        locked(lock)
         if Path(name).exists():
             return lock, Path(name)
         os.close(lock)
 
 
-def _locked(file: int) -> bool:
+def locked(file: int) -> bool:
     """Whether the lock on an open file could be had, at once."""
     try:
         import fcntl
@@ -98,7 +98,7 @@ def _take_away(aside: Path) -> None:
     with suppress(OSError):
         file = os.open(aside, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
         try:
-            if _locked(file):
+            if locked(file):
                 aside.unlink(missing_ok=True)
         finally:
             os.close(file)
