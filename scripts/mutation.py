@@ -28,13 +28,16 @@ EXPLAINED = ROOT / "scripts" / "mutation_explained.toml"
 BUILD = ROOT / "build" / "mutation"
 KILLED, SLOW, NO_TEST = "killed", "timed out", "no test"
 PROBES = "wirecheck/probes/"
-TOKENS = ("probe_tokenizer", "probe_template", "generation_stops", "probe_pairing")
+FILES = (
+    *("probe_config", "nested_config", "probe_weights", "narrow_weights", "pinned_weights", "weight_names", "zero_fill"),
+    "probe_records",
+)
+TOKENS = ("probe_tokenizer", "probe_template", "generation_stops", "probe_pairing", "probe_records")
 MODULES: dict[str, tuple[str, ...]] = {
     "wirecheck/verdict.py": ("verdict",),
     **{f"wirecheck/codes/{family}.py": ("codes",) for family in ("cfg", "emb", "env", "hub", "mem", "par", "tok")},
     **{f"wirecheck/codes/{family}.py": ("codes",) for family in ("tpl", "wgt", "wir", "__init__", "table")},
-    f"{PROBES}config.py": ("probe_config", "probe_weights", "narrow_weights", "pinned_weights", "nested_config"),
-    f"{PROBES}weights.py": ("probe_config", "probe_weights", "narrow_weights", "pinned_weights", "nested_config"),
+    **{f"{PROBES}{name}.py": FILES for name in ("config", "weights")},
     **{f"{PROBES}{name}.py": TOKENS for name in ("tokenizer", "template", "stops", "vocabulary", "pairing")},
     **{f"{PROBES}{name}.py": TOKENS for name in ("template_text", "chats", "rows")},
     f"{PROBES}length.py": ("probe_config", *TOKENS),
