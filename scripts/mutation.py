@@ -5,7 +5,8 @@
     python scripts/mutation.py --page                   write docs/mutation.md from the record
     python scripts/mutation.py --check                  exit 1 where page, record, explanations and sources part ways
 
-A run takes minutes to hours, and is taken up again where it was broken off (build/mutation/). The record,
+A run takes minutes to hours, and is taken up again where it was broken off (build/mutation/) if neither package nor
+tests have changed. The record,
 docs/mutation.json, keeps what lived, by content: a mutant is its file, the function, the line as it was and as it
 became. An explanation (scripts/mutation_explained.toml) names the same, so that a line that changes leaves it behind;
 `--check` says so, and reads no more than files.
@@ -14,6 +15,7 @@ became. An explanation (scripts/mutation_explained.toml) names the same, so that
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import re
 import sys
@@ -88,10 +90,11 @@ def run(files: list[str], workers: int, *, again: bool) -> None:
         mutants = {file: mutants_of(file) for file in members}
         lived = {(one.file, one.place, one.was, one.becomes) for file in members for one in living(kept, file)}
         todo = [m for ms in mutants.values() for m in ms if not again or (m.file, m.place, m.was, m.becomes) in lived]
-        name = "-".join(Path(file).stem for file in members)
+        name = "-".join([*(Path(file).stem for file in members), _version(members)])
         outcomes = mutation_run.tried(
             todo, [f"tests/test_{test}.py" for test in tests], members, BUILD / name, workers, again=again
         )
+        kept = record()  # again: another run may have written meanwhile
         for file, made in mutants.items():
             ends = {m: outcomes.get(m.key, KILLED) for m in made}
             kept["modules"][file] = {
@@ -104,6 +107,15 @@ def run(files: list[str], workers: int, *, again: bool) -> None:
                 ],
             }
         RECORD.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _version(files: list[str]) -> str:
+    """Of the package and the tests: what is kept of a run that was broken off holds for no other."""
+    digest = hashlib.sha256(" ".join(files).encode())
+    for file in sorted(f for folder in ("wirecheck", "tests") for f in (ROOT / folder).rglob("*")):
+        if file.suffix in (".py", ".txt", ".json", ".j2"):
+            digest.update(f"{file.relative_to(ROOT)}\0".encode() + file.read_bytes())
+    return digest.hexdigest()[:8]
 
 
 def record() -> dict[str, Any]:
