@@ -5,11 +5,10 @@
     python scripts/mutation.py --page                   write docs/mutation.md from the record
     python scripts/mutation.py --check                  exit 1 where page, record, explanations and sources part ways
 
-A run takes minutes to hours, and is taken up again where it was broken off (build/mutation/) if neither package nor
-tests have changed. The record,
-docs/mutation.json, keeps what lived, by content: a mutant is its file, the function, the line as it was and as it
-became. An explanation (scripts/mutation_explained.toml) names the same, so that a line that changes leaves it behind;
-`--check` says so, and reads no more than files.
+A run takes minutes to hours, and is taken up again where it was broken off (build/mutation/), if neither package nor
+tests have changed. The record, docs/mutation.json, keeps what lived, by content: a mutant is its file, the function,
+the line as it was and as it became. An explanation (scripts/mutation_explained.toml) names the same, so that a line
+that changes leaves it behind; `--check` says so, and reads no more than files.
 """
 
 from __future__ import annotations
@@ -31,8 +30,8 @@ BUILD = ROOT / "build" / "mutation"
 KILLED, SLOW, NO_TEST = "killed", "timed out", "no test"
 PROBES = "wirecheck/probes/"
 FILES = (
-    *("probe_config", "nested_config", "probe_weights", "narrow_weights", "pinned_weights", "weight_names", "zero_fill"),
-    "probe_records",
+    *("probe_config", "nested_config", "probe_weights", "narrow_weights", "pinned_weights"),
+    *("weight_names", "zero_fill", "probe_records"),
 )
 TOKENS = ("probe_tokenizer", "probe_template", "generation_stops", "probe_pairing", "probe_records")
 MODULES: dict[str, tuple[str, ...]] = {
