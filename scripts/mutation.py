@@ -21,7 +21,10 @@ import sys
 import tomllib
 from collections import Counter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from mutants import Mutant
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORD, PAGE = ROOT / "docs" / "mutation.json", ROOT / "docs" / "mutation.md"
@@ -81,6 +84,8 @@ def run(files: list[str], workers: int, *, again: bool) -> None:
     from mutants import mutants_of
 
     kept = record()
+    if changed := [file for file in files if again and kept["modules"].get(file, {}).get("of") != _digest(file)]:
+        raise SystemExit(f"changed since the record was made, to be run whole: {' '.join(changed)}")
     groups: dict[tuple[str, ...], list[str]] = {}
     for file in files:
         groups.setdefault(MODULES[file], []).append(file)
@@ -95,17 +100,27 @@ def run(files: list[str], workers: int, *, again: bool) -> None:
         )
         kept = record()  # again: another run may have written meanwhile
         for file, made in mutants.items():
-            ends = {m: outcomes.get(m.key, KILLED) for m in made}
-            kept["modules"][file] = {
-                "mutants": len(made),
-                "outcomes": dict(sorted(Counter(ends.values()).items())),
-                "living": [
-                    {"place": m.place, "was": m.was, "becomes": m.becomes, "outcome": end}
-                    for m, end in ends.items()
-                    if end not in (KILLED, SLOW)
-                ],
-            }
+            kept["modules"][file] = _row(file, made, outcomes, kept["modules"].get(file) if again else None)
         RECORD.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _row(file: str, made: list[Mutant], outcomes: dict[str, str], before: dict[str, Any] | None) -> dict[str, Any]:
+    """What is kept of one file; `before`: of those that are not tried again."""
+    ends = {mutant: outcomes[mutant.key] for mutant in made if mutant.key in outcomes}
+    count = Counter(ends.values())
+    count += Counter({end: n for end, n in (before or {"outcomes": {}})["outcomes"].items() if end in (KILLED, SLOW)})
+    if count.total() != len(made):
+        raise SystemExit(f"{file}: {len(made)} mutants, and {count.total()} came to an end")
+    living = [
+        {"place": m.place, "was": m.was, "becomes": m.becomes, "outcome": end}
+        for m, end in ends.items()
+        if end not in (KILLED, SLOW)
+    ]
+    return {"of": _digest(file), "mutants": len(made), "outcomes": dict(sorted(count.items())), "living": living}
+
+
+def _digest(file: str) -> str:
+    return hashlib.sha256((ROOT / file).read_bytes()).hexdigest()[:12]
 
 
 def _version(files: list[str]) -> str:
@@ -157,8 +172,9 @@ Written by `scripts/mutation.py` from `docs/mutation.json`; `make mutation` runs
 
 A mutant is the code with one mistake planted in it. It is killed when a test fails, or when the tests no longer come to
 an end (timed out). What lives is a mistake that the tests would let pass: a test that is missing, or a mistake that
-nobody could see, which is then explained below. The operators are those of mutmut, and five of our own:
-[decision 0013](decisions/0013-what-is-mutated.md).
+nobody could see, which is then explained below. The operators are those of mutmut, two of them changed, and four of our
+own: [decision 0013](decisions/0013-what-is-mutated.md). The figures of a module are those of its last run, and hold for
+the module as it was then.
 
 | module | mutants | killed | timed out | live, explained | live, open |
 |---|---:|---:|---:|---:|---:|
