@@ -1,7 +1,7 @@
 """What to plant: every mistake that one file of the package can carry.
 
-The operators are mutmut's, on libcst trees, two of them changed, and four of ours (`OPERATORS`). A string with a space in
-it is left alone: a sentence with XX at its ends is noticed by any test that reads it whole, and shows nothing.
+The operators are mutmut's, on libcst trees, two of them changed, and four of ours (`OPERATORS`). A string with a space
+in it is left alone: a sentence with XX at its ends is noticed by any test that reads it whole, and shows nothing.
 """
 
 from __future__ import annotations
