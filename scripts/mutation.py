@@ -5,22 +5,26 @@
     python scripts/mutation.py --page                   write docs/mutation.md from the record
     python scripts/mutation.py --check                  exit 1 where page, record, explanations and sources part ways
 
-A run takes minutes to hours, and is taken up again where it was broken off (build/mutation/). The record,
-docs/mutation.json, keeps what lived, by content: a mutant is its file, the function, the line as it was and as it
-became. An explanation (scripts/mutation_explained.toml) names the same, so that a line that changes leaves it behind;
-`--check` says so, and reads no more than files.
+A run takes minutes to hours, and is taken up again where it was broken off (build/mutation/), if neither package nor
+tests have changed. The record, docs/mutation.json, keeps what lived, by content: a mutant is its file, the function,
+the line as it was and as it became. An explanation (scripts/mutation_explained.toml) names the same, so that a line
+that changes leaves it behind; `--check` says so, and reads no more than files.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import re
 import sys
 import tomllib
 from collections import Counter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from mutants import Mutant
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORD, PAGE = ROOT / "docs" / "mutation.json", ROOT / "docs" / "mutation.md"
@@ -28,13 +32,16 @@ EXPLAINED = ROOT / "scripts" / "mutation_explained.toml"
 BUILD = ROOT / "build" / "mutation"
 KILLED, SLOW, NO_TEST = "killed", "timed out", "no test"
 PROBES = "wirecheck/probes/"
-TOKENS = ("probe_tokenizer", "probe_template", "generation_stops", "probe_pairing")
+FILES = (
+    *("probe_config", "nested_config", "probe_weights", "narrow_weights", "pinned_weights"),
+    *("weight_names", "zero_fill", "probe_records"),
+)
+TOKENS = ("probe_tokenizer", "probe_template", "generation_stops", "probe_pairing", "probe_records")
 MODULES: dict[str, tuple[str, ...]] = {
     "wirecheck/verdict.py": ("verdict",),
     **{f"wirecheck/codes/{family}.py": ("codes",) for family in ("cfg", "emb", "env", "hub", "mem", "par", "tok")},
     **{f"wirecheck/codes/{family}.py": ("codes",) for family in ("tpl", "wgt", "wir", "__init__", "table")},
-    f"{PROBES}config.py": ("probe_config", "probe_weights", "narrow_weights", "pinned_weights", "nested_config"),
-    f"{PROBES}weights.py": ("probe_config", "probe_weights", "narrow_weights", "pinned_weights", "nested_config"),
+    **{f"{PROBES}{name}.py": FILES for name in ("config", "weights")},
     **{f"{PROBES}{name}.py": TOKENS for name in ("tokenizer", "template", "stops", "vocabulary", "pairing")},
     **{f"{PROBES}{name}.py": TOKENS for name in ("template_text", "chats", "rows")},
     f"{PROBES}length.py": ("probe_config", *TOKENS),
@@ -77,6 +84,8 @@ def run(files: list[str], workers: int, *, again: bool) -> None:
     from mutants import mutants_of
 
     kept = record()
+    if changed := [file for file in files if again and kept["modules"].get(file, {}).get("of") != _digest(file)]:
+        raise SystemExit(f"changed since the record was made, to be run whole: {' '.join(changed)}")
     groups: dict[tuple[str, ...], list[str]] = {}
     for file in files:
         groups.setdefault(MODULES[file], []).append(file)
@@ -85,22 +94,42 @@ def run(files: list[str], workers: int, *, again: bool) -> None:
         mutants = {file: mutants_of(file) for file in members}
         lived = {(one.file, one.place, one.was, one.becomes) for file in members for one in living(kept, file)}
         todo = [m for ms in mutants.values() for m in ms if not again or (m.file, m.place, m.was, m.becomes) in lived]
-        name = "-".join(Path(file).stem for file in members)
+        name = "-".join([*(Path(file).stem for file in members), _version(members)])
         outcomes = mutation_run.tried(
             todo, [f"tests/test_{test}.py" for test in tests], members, BUILD / name, workers, again=again
         )
+        kept = record()  # again: another run may have written meanwhile
         for file, made in mutants.items():
-            ends = {m: outcomes.get(m.key, KILLED) for m in made}
-            kept["modules"][file] = {
-                "mutants": len(made),
-                "outcomes": dict(sorted(Counter(ends.values()).items())),
-                "living": [
-                    {"place": m.place, "was": m.was, "becomes": m.becomes, "outcome": end}
-                    for m, end in ends.items()
-                    if end not in (KILLED, SLOW)
-                ],
-            }
+            kept["modules"][file] = _row(file, made, outcomes, kept["modules"].get(file) if again else None)
         RECORD.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _row(file: str, made: list[Mutant], outcomes: dict[str, str], before: dict[str, Any] | None) -> dict[str, Any]:
+    """What is kept of one file; `before`: of those that are not tried again."""
+    ends = {mutant: outcomes[mutant.key] for mutant in made if mutant.key in outcomes}
+    count = Counter(ends.values())
+    count += Counter({end: n for end, n in (before or {"outcomes": {}})["outcomes"].items() if end in (KILLED, SLOW)})
+    if count.total() != len(made):
+        raise SystemExit(f"{file}: {len(made)} mutants, and {count.total()} came to an end")
+    living = [
+        {"place": m.place, "was": m.was, "becomes": m.becomes, "outcome": end}
+        for m, end in ends.items()
+        if end not in (KILLED, SLOW)
+    ]
+    return {"of": _digest(file), "mutants": len(made), "outcomes": dict(sorted(count.items())), "living": living}
+
+
+def _digest(file: str) -> str:
+    return hashlib.sha256((ROOT / file).read_bytes()).hexdigest()[:12]
+
+
+def _version(files: list[str]) -> str:
+    """Of the package and the tests: what is kept of a run that was broken off holds for no other."""
+    digest = hashlib.sha256(" ".join(files).encode())
+    for file in sorted(f for folder in ("wirecheck", "tests") for f in (ROOT / folder).rglob("*")):
+        if file.suffix in (".py", ".txt", ".json", ".j2"):
+            digest.update(f"{file.relative_to(ROOT)}\0".encode() + file.read_bytes())
+    return digest.hexdigest()[:8]
 
 
 def record() -> dict[str, Any]:
@@ -143,8 +172,9 @@ Written by `scripts/mutation.py` from `docs/mutation.json`; `make mutation` runs
 
 A mutant is the code with one mistake planted in it. It is killed when a test fails, or when the tests no longer come to
 an end (timed out). What lives is a mistake that the tests would let pass: a test that is missing, or a mistake that
-nobody could see, which is then explained below. The operators are those of mutmut, and five of our own:
-[decision 0013](decisions/0013-what-is-mutated.md).
+nobody could see, which is then explained below. The operators are those of mutmut, two of them changed, and four of our
+own: [decision 0013](decisions/0013-what-is-mutated.md). The figures of a module are those of its last run, and hold for
+the module as it was then.
 
 | module | mutants | killed | timed out | live, explained | live, open |
 |---|---:|---:|---:|---:|---:|

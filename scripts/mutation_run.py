@@ -2,9 +2,9 @@
 
 One process imports the libraries. A fork of it imports the package, collects the tests once and learns which test runs
 which line; from then on a mutant of a function is a fork in which that function's code is replaced and the tests that
-run it are run, its own line's first, until one fails. A mutant of a table, and every one that lived, is tried again in
-a fork that has imported nothing of the package and reads the mutated source through the import system: only what lives
-there is said to live.
+run it are run, its own line's first, until one fails. What lived there is tried again in a fork that has imported
+nothing of the package and reads the mutated source through the import system, and so is all that stands outside of
+functions. One kind is not tried a second time: a row of the table of codes, whose fields are replaced where they are.
 """
 
 from __future__ import annotations

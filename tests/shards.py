@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import gguf
 import numpy as np
 
-WIDTHS = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "BF16": 2, "F16": 2, "U8": 1, "BOOL": 1, "I8": 1, "F8_E4M3": 1}
+WIDTHS = {
+    **dict.fromkeys(("F64", "I64", "U64"), 8),
+    **dict.fromkeys(("F32", "I32", "U32"), 4),
+    **dict.fromkeys(("BF16", "F16", "I16", "U16"), 2),
+    **dict.fromkeys(("U8", "BOOL", "I8", "F8_E4M3", "F8_E5M2"), 1),
+}
+NARROW_BITS = {"F6_E2M3": 6, "F6_E3M2": 6, "F4": 4}
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 1234\n"
 
 Shapes = dict[str, tuple[str, tuple[int, ...]]]
@@ -34,9 +41,7 @@ def table(shapes: Shapes) -> tuple[dict[str, Any], int]:
     """The header of tensors that follow each other, and the bytes they take."""
     header, at = {}, 0
     for name, (dtype, shape) in shapes.items():
-        size = WIDTHS[dtype]
-        for n in shape:
-            size *= n
+        size = math.prod(shape) * (WIDTHS[dtype] * 8 if dtype in WIDTHS else NARROW_BITS[dtype]) // 8
         header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [at, at + size]}
         at += size
     return header, at

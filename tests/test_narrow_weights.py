@@ -27,8 +27,8 @@ def test_cfg07_fires_on_fp8_codes_whose_declaration_was_stripped(tmp_path):
     assert f"1 weight matrices are stored in 8 bits or less ({WEIGHT} is F8_E4M3)" in output.claim("CFG07")
     (finding,) = output.of("CFG07")
     assert finding.evidence[0].source.endswith(f"#{WEIGHT}")
-    assert finding.evidence[0].observed == "F8_E4M3"
-    assert "quantization_config" in finding.remedy
+    assert (finding.evidence[0].observed, finding.evidence[0].expected) == ("F8_E4M3", "16 bits or more")
+    assert finding.remedy.startswith("Restore `quantization_config`")
 
 
 def test_cfg07_warns_of_fp8_without_scales(tmp_path):

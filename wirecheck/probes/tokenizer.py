@@ -219,8 +219,14 @@ def _splits(subject: Vocabulary) -> Iterator[Yielded]:
 
 
 def _round_trip(subject: Vocabulary) -> Iterator[Yielded]:
+    """TOK09. An id with two strings is not decoded: which of them comes back, the library draws anew per process."""
     lost: list[tuple[str, str, str]] = []
+    drawn = 0
     for name, text in TEXTS:
+        if twofold := subject.doubled.keys() & set(subject.samples[name]):
+            drawn += 1
+            lost.append((name, text, f"{subject.show([min(twofold)])}: either string"))
+            continue
         back = subject.tokenizer.decode(
             subject.samples[name], skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
@@ -231,6 +237,8 @@ def _round_trip(subject: Vocabulary) -> Iterator[Yielded]:
         yield subject.bench.ok("TOK09", claim, saw("decode(encode(text))", len(TEXTS)))
         return
     claim = f"{len(lost)} of {len(TEXTS)} texts do not come back from their ids: {', '.join(n for n, _, _ in lost)}."
+    if drawn:
+        claim = f"{claim[:-1]} ({drawn} of them at best by chance: an id in them has two strings)."
     evidence = [saw(f"decode(encode({name}))", back, text) for name, text, back in lost[:SHOWN]]
     yield subject.bench.found("TOK09", claim, *evidence)
 

@@ -65,8 +65,11 @@ class Vocabulary:
 
     @cached_property
     def strings(self) -> dict[int, str]:
-        """The string of each id; of an id with several, one of them."""
-        return {i: string for string, i in self.vocabulary.items()}
+        """The string of each id; of an id with several, the first in order: `get_vocab` lists them as it likes."""
+        found = {i: string for string, i in self.vocabulary.items()}
+        if len(found) < len(self.vocabulary):
+            found = {i: string for string, i in sorted(self.vocabulary.items(), reverse=True)}
+        return found
 
     @cached_property
     def doubled(self) -> dict[int, list[str]]:
