@@ -25,7 +25,7 @@ def text(words: str | bytes) -> bytes:
 
 
 def value(kind: int, held: Any) -> bytes:
-    """A value without its kind; of a list `held` is (kind of its items, items). Bytes under a list are taken as such."""
+    """A value without its kind; of a list `held` is (kind of its items, items); bytes under a list stay as they are."""
     if kind == STR:
         return text(held)
     if kind != ARR:

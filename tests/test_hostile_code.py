@@ -183,7 +183,7 @@ def test_a_panic_of_a_rust_library_is_the_files_fault(llama, monkeypatch):
         raise PanicException("index out of bounds")
 
     monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", panics)
-    with pytest.raises(zoo.Unloadable, match="LibraryPanic: .*index out of bounds"):
+    with pytest.raises(zoo.Unloadable, match=r"LibraryPanic: .*index out of bounds"):
         zoo.load_tokenizer(take(parse_ref(str(llama))), trust_remote_code=False)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.gguf_bytes import ARR, DATA, F32, I32, STR, TENSORS, TOKENS, U8, U32, U64, pair, pairs, tensor, text, whole
+from tests.gguf_bytes import ARR, STR, TENSORS, TOKENS, U8, U32, U64, pair, pairs, text, whole
 from wirecheck import zoo
 from wirecheck.errors import CouldNotCheck
 from wirecheck.gguf_file import MOST_KEYS, MOST_TENSORS, read_gguf
