@@ -24,7 +24,8 @@ sys.path.insert(0, str(ROOT))
 
 from wirecheck.architecture_records import Architecture, ArchitectureTable  # noqa: E402 - after the path is set
 from wirecheck.architectures import chosen_types, make_rows, tabled  # noqa: E402
-from wirecheck.cli_architectures import read_table, to_json  # noqa: E402
+from wirecheck.cli_architectures import read_table  # noqa: E402
+from wirecheck.cli_output import to_json  # noqa: E402
 from wirecheck.fork_pool import free_cpus  # noqa: E402
 from wirecheck.runner import environment  # noqa: E402
 from wirecheck.views import architectures as view  # noqa: E402

@@ -31,8 +31,9 @@ def started(words: Sequence[str], place: Path, environment: Mapping[str, str]) -
     """A process of the tool."""
     command = [sys.executable, "-m", "wirecheck.cli", *words]
     with (place / "stderr").open("a") as errors:
-        return subprocess.Popen(  # noqa: PLW1509 - the child does one system call before it is another program
-            command, cwd=place, env=environment, text=True, start_new_session=True, preexec_fn=_as_others,
+        return subprocess.Popen(
+            command, cwd=place, env=environment, text=True, start_new_session=True,
+            preexec_fn=_as_others,  # noqa: PLW1509 - one system call before it is another program
             stdout=subprocess.DEVNULL, stderr=errors,
         )  # fmt: skip
 

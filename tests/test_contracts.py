@@ -54,6 +54,7 @@ FLOORS = {
             "readiness",
             "limits",
             "deadline",
+            "bounded_text",
             "cache_folder",
             "store",
             "disk_room",
