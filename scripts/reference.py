@@ -53,6 +53,7 @@ UNITS = {
     "train.answer": "tokens",
     "train.learning_rate": "per update",
     "policy.wire_seconds": "seconds",
+    "policy.probe_seconds": "seconds",
     "policy.source_bytes": "bytes",
     "policy.gpus.count": "GPUs",
     "gate.seed": "any",
