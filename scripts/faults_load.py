@@ -21,7 +21,7 @@ from scripts.faults_disks import Row, Told, codes
 
 GATES = 200
 WORDS = ("gate", "--json", "g.json")
-_LONGEST_S = 100
+_LONGEST_S = 45
 """Of the wall clock, that a view may take before it is given up."""
 VIEWS = ("json", "markdown", "html", "junit", "sarif", "terminal", "annotations", "code quality", "gate", "diff")
 _CHILD = "import sys; from scripts.faults_load import view; view(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))"
