@@ -32,21 +32,18 @@ def started(words: Sequence[str], place: Path, environment: Mapping[str, str]) -
     command = [sys.executable, "-m", "wirecheck.cli", *words]
     with (place / "stderr").open("a") as errors:
         return subprocess.Popen(
-            command, cwd=place, env=environment, text=True, start_new_session=True, preexec_fn=_as_others,
+            command, cwd=place, env=environment, text=True, start_new_session=True,
             stdout=subprocess.DEVNULL, stderr=errors,
         )  # fmt: skip
 
 
 def _before_others() -> None:
-    """The hub, which lives in this process, is served first, as if it had a machine of its own; where that is let."""
-    with suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, 0, -10)
-        Path("/proc/self/autogroup").write_text("-10")  # where Linux shares the processor among sessions first
+    """The hub, which lives in this process, is served first, as if it had a machine of its own.
 
-
-def _as_others() -> None:
+    By Linux's share for each session, where it keeps one and this user may say so.
+    """
     with suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, 0, 0)
+        Path("/proc/self/autogroup").write_text("-10")
 
 
 # --- on one cache and one folder ---------------------------------------------------------------------------------
