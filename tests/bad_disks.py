@@ -24,6 +24,8 @@ A, B = (str(folder) for folder in demo_folders())
 PAIR_FILES = ("r.json", "r.md", "r.html", "r.xml", "r.sarif")
 GATE_FILES = ("g.json", "g.md", "g.html", "g.xml", "g.sarif", "g.codequality.json", "g.badge.svg", "g.badge.json")
 MATRIX_FILES = ("m.json", "m.md", "m.html", "m.csv", "m.jsonl")
+_TORCHS = "torchinductor_"
+"""Torch makes one such folder for all runs of a user, and keeps it."""
 OLD = "what was there before\n"
 GATE = f"""[models.one]
 id = "{A}"
@@ -175,7 +177,8 @@ def left_aside(place: Path) -> Iterator[str]:
     """What a run left that ends by itself."""
     if list(place.rglob("*.part")):
         yield f"left aside: {[path.name for path in place.rglob('*.part')]}"
-    if left := [path.name for path in (place / "tmp").iterdir() if path.suffix != ".log"]:
+    names = [path.name for path in (place / "tmp").iterdir() if path.suffix != ".log"]  # a story that is told of
+    if left := [name for name in names if not name.startswith(_TORCHS)]:
         yield f"left in the temporary folder: {left}"
 
 
