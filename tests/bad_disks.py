@@ -125,6 +125,11 @@ def run(place: Path, command: Command, disk: dict[str, Any] | None = None) -> Co
     return warm.wirecheck(command.words, place, environment(place, on_runner=command.on_runner), disk=disk)
 
 
+def counted(log: Path) -> int:
+    """How many calls there were, with those that a confined child made and could not note."""
+    return max((int(line.partition("\t")[0]) for line in log.read_text(encoding="utf-8").splitlines()), default=0)
+
+
 def calls_of(log: Path) -> list[tuple[str, str]]:
     """Name and path of every call that was counted."""
     lines = [line.split("\t") for line in log.read_text(encoding="utf-8").splitlines()]
