@@ -38,7 +38,7 @@ def disks(place: Path, seconds: float, told: Told) -> Iterator[Row]:
         log = place / f"{command.name}.log"
         good_place = bad_disks.laid_out(place / "good", command, old, has_old=True)
         good = bad_disks.run(good_place, command, {"log": log})
-        writes = len(bad_disks.calls_of(log))
+        writes = bad_disks.counted(log)
 
         def one(job: tuple[str, int], command: Any = command, good: Any = good) -> tuple[str, int, list[str]]:
             mode, at = job

@@ -21,7 +21,7 @@ from scripts.faults_disks import Row, Told, codes
 
 GATES = 200
 WORDS = ("gate", "--json", "g.json")
-_LONGEST_S = 100
+_LONGEST_S = 45
 """Of the wall clock, that a view may take before it is given up."""
 VIEWS = ("json", "markdown", "html", "junit", "sarif", "terminal", "annotations", "code quality", "gate", "diff")
 _CHILD = "import sys; from scripts.faults_load import view; view(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))"
@@ -33,21 +33,17 @@ def started(words: Sequence[str], place: Path, environment: Mapping[str, str]) -
     with (place / "stderr").open("a") as errors:
         return subprocess.Popen(
             command, cwd=place, env=environment, text=True, start_new_session=True,
-            preexec_fn=_as_others,  # noqa: PLW1509 - one system call before it is another program
             stdout=subprocess.DEVNULL, stderr=errors,
         )  # fmt: skip
 
 
 def _before_others() -> None:
-    """The hub, which lives in this process, is served first, as if it had a machine of its own; where that is let."""
-    with suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, 0, -10)
-        Path("/proc/self/autogroup").write_text("-10")  # where Linux shares the processor among sessions first
+    """The hub, which lives in this process, is served first, as if it had a machine of its own.
 
-
-def _as_others() -> None:
+    By Linux's share for each session, where it keeps one and this user may say so.
+    """
     with suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, 0, 0)
+        Path("/proc/self/autogroup").write_text("-10")
 
 
 # --- on one cache and one folder ---------------------------------------------------------------------------------

@@ -24,6 +24,8 @@ A, B = (str(folder) for folder in demo_folders())
 PAIR_FILES = ("r.json", "r.md", "r.html", "r.xml", "r.sarif")
 GATE_FILES = ("g.json", "g.md", "g.html", "g.xml", "g.sarif", "g.codequality.json", "g.badge.svg", "g.badge.json")
 MATRIX_FILES = ("m.json", "m.md", "m.html", "m.csv", "m.jsonl")
+_TORCHS = "torchinductor_"
+"""Torch makes one such folder for all runs of a user, and keeps it."""
 OLD = "what was there before\n"
 GATE = f"""[models.one]
 id = "{A}"
@@ -123,6 +125,11 @@ def run(place: Path, command: Command, disk: dict[str, Any] | None = None) -> Co
     return warm.wirecheck(command.words, place, environment(place, on_runner=command.on_runner), disk=disk)
 
 
+def counted(log: Path) -> int:
+    """How many calls there were, with those that a confined child made and could not note."""
+    return max((int(line.partition("\t")[0]) for line in log.read_text(encoding="utf-8").splitlines()), default=0)
+
+
 def calls_of(log: Path) -> list[tuple[str, str]]:
     """Name and path of every call that was counted."""
     lines = [line.split("\t") for line in log.read_text(encoding="utf-8").splitlines()]
@@ -175,7 +182,8 @@ def left_aside(place: Path) -> Iterator[str]:
     """What a run left that ends by itself."""
     if list(place.rglob("*.part")):
         yield f"left aside: {[path.name for path in place.rglob('*.part')]}"
-    if left := [path.name for path in (place / "tmp").iterdir() if path.suffix != ".log"]:
+    names = [path.name for path in (place / "tmp").iterdir() if path.suffix != ".log"]  # a story that is told of
+    if left := [name for name in names if not name.startswith(_TORCHS)]:
         yield f"left in the temporary folder: {left}"
 
 

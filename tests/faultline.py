@@ -59,6 +59,7 @@ class Disk:
         self._write, self._open = os.write, os.open
         self._ours = {os.fstat(number).st_ino for number in (1, 2)}
         self._log = None if self.log is None else os.open(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        self._log_file = None if self._log is None else os.fstat(self._log).st_ino
 
     def strikes(self, name: str, path: object) -> bool:
         """Count a call; whether it fails."""
@@ -69,9 +70,16 @@ class Disk:
         now = self._count.value
         fails = self.at is not None and (now >= self.at if self.lasts else now == self.at)
         fails = fails and not (self.error == FULL and name in ALLOWED_WHEN_FULL)
-        if self._log is not None:
+        if self._log is not None and self._is_open():
             self._write(self._log, f"{now}\t{name}\t{told}\t{'FAILS' if fails else ''}\n".encode())
         return fails
+
+    def _is_open(self) -> bool:
+        """Whether the log still has its number: a child that let go of the parent's files counts, and notes nothing."""
+        try:
+            return os.fstat(self._log or 0).st_ino == self._log_file
+        except OSError:
+            return False
 
     def strike(self, name: str, path: object) -> None:
         """Count a call. Raises the error where it fails."""

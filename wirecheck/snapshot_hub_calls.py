@@ -30,9 +30,9 @@ T = TypeVar("T")
 
 ATTEMPTS = 3
 SLOW_ATTEMPTS = 5
-"""Of a call that was answered by nothing for as long as the client waits: a hub that is asked by many is slow at first.
+"""Of a call to a hub that is busy: it says when to come again, or nothing for as long as the client waits.
 
-Each attempt has waited already, so the pause after it is short; with the client's own 10 s that is most of a minute."""
+Such a wait is a pause already, and the one after it short; with the client's own 10 s that is most of a minute."""
 MAX_WAIT_S = 10.0
 """A server that asks for a longer pause (Retry-After) is waited for this long, and then given up."""
 WORKERS = 8
@@ -129,18 +129,18 @@ def _pause(error: BaseException, attempt: int) -> float | None:
 
     Drawn, so that many who were refused at once do not come again at once.
     """
-    most = SLOW_ATTEMPTS if isinstance(error, _TIMEOUT) else ATTEMPTS
-    if attempt >= most or _local_entry(error):  # the client has retried that one itself
-        return None
-    about_s: float | None = None
+    most, about_s = ATTEMPTS, None
     if isinstance(error, hub_errors.HfHubHTTPError):
         if error.response.status_code in _PASSING:
             asked = error.response.headers.get("Retry-After", "")
+            most = SLOW_ATTEMPTS if asked.isdigit() else ATTEMPTS
             about_s = min(float(asked), MAX_WAIT_S) if asked.isdigit() else 0.5 * 2**attempt
     elif isinstance(error, _TIMEOUT):
-        about_s = 0.5
+        most, about_s = SLOW_ATTEMPTS, 0.5
     elif isinstance(error, (_TRANSPORT, AnswerCutShort, *_POOL_CLOSED)):
         about_s = 0.5 * 2**attempt
+    if attempt >= most or _local_entry(error):  # the client has retried that one itself
+        return None
     return None if about_s is None else about_s * random.uniform(1.0, 1.5)  # noqa: S311
 
 
