@@ -310,7 +310,9 @@ def cold(mutants: list[Mutant], known: Bearing, log: Log, workers: int, base: st
     """Try each in a fork that imports the package with the mistake in it."""
     pool = Pool(workers, log)
     for mutant in mutants:
-        tests = list(known.seconds) if known.is_table(mutant.file) else known.tests(mutant)
+        tests = known.tests(mutant)
+        if not mutant.function:  # a table is read by tests that run no line of its file
+            tests += [test for test in known.seconds if test not in tests]
         if tests:
             longest = 2 * LONGEST_S + _longest(known, tests)
             pool.start(mutant, lambda m=mutant, t=tests: _fresh(m, t, base), longest)
