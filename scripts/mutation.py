@@ -239,7 +239,9 @@ def check() -> int:
     lived = [one for file in kept["modules"] for one in living(kept, file)]
     used = {(one.file, one.place, one.was, one.becomes) for one in lived}
     wrong += [
-        f"{key[0]}, {key[1]}: explained, and nothing like it lives: {key[2]}" for key in known.single if key not in used
+        f"{key[0]}, {key[1]}: explained, and nothing like it lives: {key[2]}"
+        for key in known.single
+        if key not in used and key[0] in kept["modules"]
     ]
     for was, to, why in known.kinds:
         if not any(was.search(one.was) and to.search(one.becomes) for one in lived):
