@@ -106,7 +106,13 @@ class Failed:
 
 
 def run_until_failure(session: pytest.Session, tests: list[str]) -> str:
-    """Run them in this process; the first that failed, or nothing."""
+    """Run them in this process; the first that failed, or nothing.
+
+    In a folder of its own: pytest empties the one that it was given when the first test asks for a place to write,
+    and another fork may be writing there.
+    """
+    factory = session.config._tmp_path_factory  # type: ignore[attr-defined]
+    factory._given_basetemp = factory._given_basetemp.with_name(f"{factory._given_basetemp.name}-{os.getpid()}")
     items = {item.nodeid: item for item in session.items}
     failed = Failed()
     session.config.pluginmanager.register(failed)
@@ -275,6 +281,7 @@ def warm(mutants: list[Mutant], known: Bearing, log: Log, workers: int, base: st
     files = sorted({test.partition("::")[0] for test in known.seconds})
 
     def work(session: pytest.Session) -> None:
+        control(session, mutants[:1], known, workers)
         pool = Pool(workers, log)
         for mutant in mutants:
             tests = known.tests(mutant) if mutant.function else _of_the_row(mutant, known.seconds)
@@ -283,6 +290,19 @@ def warm(mutants: list[Mutant], known: Bearing, log: Log, workers: int, base: st
         pool.all()
 
     in_fork(lambda: _pytest(files, work, base))
+
+
+def control(session: pytest.Session, any_one: list[Mutant], known: Bearing, workers: int) -> None:
+    """The sound code must live where the mutants are tried: in as many forks at once, with every test."""
+
+    def ended(_: Mutant, outcome: str, by: str) -> None:
+        if outcome != LIVES:
+            raise SystemExit(f"beside another fork the sound code does not pass: {outcome}, {by}")
+
+    pool = Pool(workers, ended)
+    for mutant in any_one * workers:
+        pool.start(mutant, lambda: run_until_failure(session, list(known.seconds)), _longest(known, known.seconds))
+    pool.all()
 
 
 def _swapped(session: pytest.Session, mutant: Mutant, tests: list[str]) -> str:
@@ -310,7 +330,9 @@ def cold(mutants: list[Mutant], known: Bearing, log: Log, workers: int, base: st
     """Try each in a fork that imports the package with the mistake in it."""
     pool = Pool(workers, log)
     for mutant in mutants:
-        tests = list(known.seconds) if known.is_table(mutant.file) else known.tests(mutant)
+        tests = known.tests(mutant)
+        if not mutant.function:  # a table is read by tests that run no line of its file
+            tests += [test for test in known.seconds if test not in tests]
         if tests:
             longest = 2 * LONGEST_S + _longest(known, tests)
             pool.start(mutant, lambda m=mutant, t=tests: _fresh(m, t, base), longest)

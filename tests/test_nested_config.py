@@ -6,8 +6,9 @@ from importlib.metadata import version
 
 import pytest
 
-from tests.benches import LLAMA
+from tests.benches import LLAMA, config_folder, model_bench, run
 from tests.test_probe_config import check
+from wirecheck.probes.config import CONFIG
 
 __all__ = ["check"]
 """A fixture."""
@@ -44,3 +45,13 @@ def test_cfg02_reads_a_part_of_a_version_of_seven_digits_and_no_more(check):
 def test_cfg02_of_the_version_that_is_installed_is_no_newer(check):
     written = version("transformers")
     assert f"{written}, which is no newer" in check(model_type="llama17", transformers_version=written).claim("CFG02")
+
+
+def test_cfg03_of_a_type_that_is_not_native_is_a_note(tmp_path):
+    """Whether its class is not named, or wraps another model."""
+    silent = config_folder(tmp_path / "silent", LLAMA, without=("architectures",), model_type="newest")
+    wraps = {"model_type": "newest", "architectures": ["NewestForConditionalGeneration"], "text_config": LLAMA}
+    for folder in (silent, config_folder(tmp_path / "wraps", wraps)):
+        output = run(CONFIG, model_bench(folder))
+        assert output.severity("CFG03") == "note"
+        assert "is not established" in output.claim("CFG03")

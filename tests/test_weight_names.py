@@ -82,3 +82,9 @@ def test_three_are_named_and_the_rest_counted(tmp_path):
     [finding] = _findings(write_model(tmp_path, shapes), "WGT12")
     assert len(finding.evidence) == 3
     assert [one.expected for one in finding.evidence] == ["a float"] * 3
+    (tmp_path / "model.safetensors").unlink()
+    for n in range(5):
+        (tmp_path / f"pytorch_model-{n}.bin").write_bytes(b"\x80\x04.")
+    _fires(
+        tmp_path, "WGT10", Severity.WARN, "(pytorch_model-0.bin, pytorch_model-1.bin, pytorch_model-2.bin and 2 more)"
+    )
