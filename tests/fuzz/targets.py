@@ -46,10 +46,20 @@ def _as(name: str) -> Callable[[bytes, Path], None]:
 # --- a model's own files -----------------------------------------------------------------------------------------
 
 
-def _snapshot(folder: Path):
-    from wirecheck.snapshot import parse_ref, take
+def _snapshot(place: Path):
+    """What `snapshot.take` gives, read in this process: in a child neither coverage nor breach is seen."""
+    from wirecheck.gguf_file import read_gguf
+    from wirecheck.snapshot import Snapshot, parse_ref
+    from wirecheck.snapshot_folder import read_folder
 
-    return take(parse_ref(str(folder)))
+    ref = parse_ref(str(place))
+    if ref.kind == "gguf":
+        found = read_gguf(place)
+        made = {} if found.config is None else {"config.json": found.config}
+        weights = (found.weights,)
+        return Snapshot(ref, found.commit, place.parent, (place.name,), weights, made=made, origins=found.origins)
+    content = read_folder(place)
+    return Snapshot(ref, content.commit, place, content.files, content.weights)
 
 
 def _bench(snapshot):
@@ -62,7 +72,7 @@ def _bench(snapshot):
 def _asked(probe, bench):
     """The probe's run, which may not crash and can be written down."""
     from wirecheck.cli_output import to_json
-    from wirecheck.runner import run_one
+    from wirecheck.probe_run import run_one
     from wirecheck.schema import Crashed
 
     run = run_one(probe, bench)
