@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -187,6 +188,7 @@ def test_an_interruption_waits_for_the_end_of_an_import(monkeypatch):
 
     library = SimpleNamespace(AutoConfig=SimpleNamespace(for_model=build))
     monkeypatch.setattr(zoo_warm, "transformers_library", lambda: library)
+    monkeypatch.setattr(zoo_warm, "quiet", nullcontext)
     with pytest.raises(KeyboardInterrupt):
         zoo_warm.import_class("a type for this test")
     assert done == ["after"]

@@ -14,7 +14,6 @@ from typing import ParamSpec
 from wirecheck.child_process import holding_interrupts
 from wirecheck.zoo import build, load_ghosts, quiet, transformers_library
 
-
 P = ParamSpec("P")
 
 
