@@ -186,7 +186,9 @@ def test_an_interruption_waits_for_the_end_of_an_import(monkeypatch):
         done.append("after")
         raise RuntimeError("no class")
 
-    library = SimpleNamespace(AutoConfig=SimpleNamespace(for_model=build))
+    library = SimpleNamespace(
+        AutoConfig=SimpleNamespace(for_model=build), AutoModelForCausalLM=SimpleNamespace(_model_mapping={})
+    )
     monkeypatch.setattr(zoo_warm, "transformers_library", lambda: library)
     monkeypatch.setattr(zoo_warm, "quiet", nullcontext)
     with pytest.raises(KeyboardInterrupt):
