@@ -1,8 +1,8 @@
 """Faults and load, with figures: each part is run, and its table in docs/faults.md written again.
 
-    python scripts/faults.py disks|signals|together|findings|load [SECONDS]
+    python scripts/faults.py disks|signals|interrupts|together|findings|load [SECONDS]
 
-SECONDS bounds what each command of `disks` and `signals` may take. What does not hold goes to stderr, and the exit is
+SECONDS bounds what each command of `disks`, `signals` and `interrupts` may take. What does not hold goes to stderr, and the exit is
 1. Only Linux; nothing is asked of the network.
 """
 
@@ -20,6 +20,7 @@ PAGE = ROOT / "docs" / "faults.md"
 HEADS = {
     "disks": ("command", "writes", "the disk is", "runs", "exit codes", "wrong"),
     "signals": ("command", "signal", "runs", "exit codes", "longest to its end, s", "wrong"),
+    "interrupts": ("command", "signal", "runs", "exit codes", "longest to its end, s", "wrong"),
     "together": ("what", "processes", "exit codes", "wrong"),
     "findings": ("view", "10,000 findings: s", "MB", "peak, MB", "100 MB of claims: s", "MB", "peak, MB"),
     "load": (
@@ -45,6 +46,7 @@ def main(part: str, seconds: float) -> int:
     parts: dict[str, Callable[..., Iterable[tuple[str, ...]]]] = {
         "disks": faults_disks.disks,
         "signals": faults_disks.signals,
+        "interrupts": faults_disks.interrupts,
         "together": faults_load.together,
         "findings": faults_load.findings,
         "load": faults_load.load,

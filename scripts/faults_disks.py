@@ -58,34 +58,48 @@ def disks(place: Path, seconds: float, told: Told) -> Iterator[Row]:
 
 def signals(place: Path, seconds: float, told: Told) -> Iterator[Row]:
     """A row for each command and signal: runs, exit codes, the longest from signal to end, what did not hold."""
+    for name in ("pair", "gate", "matrix", "fit"):
+        yield from _stopped(place, name, ("SIGINT", "SIGTERM", "SIGKILL"), seconds, told)
+
+
+def interrupts(place: Path, seconds: float, told: Told) -> Iterator[Row]:
+    """As `signals`, for SIGINT alone: at most 60 of each command."""
+    for name in ("gate", "pair"):
+        yield from _stopped(place, name, ("SIGINT",), seconds, told, most=60)
+
+
+def _stopped(
+    place: Path, name: str, numbers: tuple[str, ...], seconds: float, told: Told, *, most: int = 1000
+) -> Iterator[Row]:
     from tests import bad_disks, signalled
 
-    for command in (one for one in bad_disks.COMMANDS if one.name in ("pair", "gate", "matrix", "fit")):
+    command = next(one for one in bad_disks.COMMANDS if one.name == name)
+    for _ in range(2):  # the first run of all imports for those after it
         good_place = bad_disks.laid_out(place / "good", command, None, has_old=False)
         begun = time.monotonic()
         good = bad_disks.run(good_place, command)
-        longest_s = 1.5 * (time.monotonic() - begun)
+        longest_s = 1.3 * (time.monotonic() - begun)
 
-        def one(job: tuple[int, Any], command: Any = command, good: Any = good) -> tuple[str, int, list[str], float]:
-            n, (number, at_s) = job
-            own = bad_disks.laid_out(place / f"{command.name}-{n}", command, None, has_old=False)
-            stopped = signalled.stop(own, command, number, at_s)
-            found = list(signalled.wrongs(own, command, stopped, good.returncode))
-            if n % 5 == 0:  # and once more, undisturbed, in what it left
-                again = bad_disks.run(own, command)
-                found += [f"again: {wrong}" for wrong in bad_disks.wrongs(own, command, again, good)]
-            shutil.rmtree(own, ignore_errors=True)
-            for wrong in found:
-                told(f"{command.name}, {number.name} after {at_s:.2f} s: exit {stopped.code}: {wrong}")
-            return number.name, stopped.code, found, stopped.took_s
+    def one(job: tuple[int, Any]) -> tuple[str, int, list[str], float]:
+        n, (number, at_s) = job
+        own = bad_disks.laid_out(place / f"{name}-{n}", command, None, has_old=False)
+        stopped = signalled.stop(own, command, number, at_s)
+        found = list(signalled.wrongs(own, command, stopped, good.returncode))
+        if n % 5 == 0:  # and once more, undisturbed, in what it left
+            again = bad_disks.run(own, command)
+            found += [f"again: {wrong}" for wrong in bad_disks.wrongs(own, command, again, good)]
+        shutil.rmtree(own, ignore_errors=True)
+        for wrong in found:
+            told(f"{name}, {number.name} after {at_s:.2f} s: exit {stopped.code}: {wrong}")
+        return number.name, stopped.code, found, stopped.took_s
 
-        jobs = enumerate(signalled.moments(command.name, 1000, longest_s))
-        done = list(_within(jobs, one, seconds))
-        for number in ("SIGINT", "SIGTERM", "SIGKILL"):
-            own = [run for run in done if run[0] == number]
-            took = max((run[3] for run in own), default=0.0)
-            wrong = sum(bool(run[2]) for run in own)
-            yield command.name, number, str(len(own)), codes(run[1] for run in own), f"{took:.1f}", str(wrong)
+    drawn = (moment for moment in signalled.moments(name, 3 * most, longest_s) if moment[0].name in numbers)
+    done = list(_within(enumerate(drawn), one, seconds))
+    for number in numbers:
+        own = [run for run in done if run[0] == number]
+        took = max((run[3] for run in own), default=0.0)
+        wrong = sum(bool(run[2]) for run in own)
+        yield name, number, str(len(own)), codes(run[1] for run in own), f"{took:.1f}", str(wrong)
 
 
 def codes(found: Iterable[int]) -> str:

@@ -82,17 +82,23 @@ def _started_in(place: Path) -> Iterator[tuple[int, str]]:
                 yield int(folder.name), (folder / "cmdline").read_text().replace("\0", " ")[:200]
 
 
+def is_unready(stopped: Stopped) -> bool:
+    """Whether the interpreter itself ended before the first line of ours: by the signal, or by 1 with its traceback."""
+    by_itself = stopped.code == 1 and "KeyboardInterrupt" in stopped.err and "/wirecheck/" not in stopped.err
+    return stopped.code == UNREADY[stopped.number] or by_itself
+
+
 def wrongs(place: Path, command: Command, stopped: Stopped, good: int) -> Iterator[str]:
     """What does not hold of a run that was stopped; `good` is the exit code of one that was not."""
-    allowed = {good, ENDS[stopped.number], UNREADY[stopped.number]}
-    if stopped.code not in allowed:
+    unready = is_unready(stopped)
+    if stopped.code not in (good, ENDS[stopped.number]) and not unready:
         yield f"exit {stopped.code}"
     if stopped.orphans:
         yield f"orphans: {stopped.orphans}"
-    if "Traceback" in stopped.err and stopped.code not in UNREADY.values():
+    if "Traceback" in stopped.err and not unready:
         yield "a traceback"
     yield from _of_files(place, command, stopped, good)
-    if stopped.number != signal.SIGKILL and stopped.code != UNREADY[stopped.number]:
+    if not unready:
         yield from bad_disks.left_aside(place)
 
 

@@ -9,7 +9,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -21,6 +23,7 @@ from tests.gates import gate, row
 from tests.hubserver import Hub, many, serving
 from tests.many_findings import made, views
 from tests.test_hub_faults import FILES, FIRST, SHARDS, hub_environment
+from wirecheck import zoo_warm
 from wirecheck.cli_output import to_json
 from wirecheck.gate_records import GateResult
 from wirecheck.views import gate as gate_view
@@ -173,6 +176,24 @@ def test_a_gate_that_is_stopped_keeps_what_stands(tmp_path, number, code):
     assert told.splitlines()[-1] == "error: interrupted before the end: nothing is certified"
     assert signalled.left(place) == ()
     assert list(bad_disks.left_aside(place)) == []
+
+
+def test_an_interruption_waits_for_the_end_of_an_import(monkeypatch):
+    done = []
+
+    def build(*_: object, **__: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+        done.append("after")
+        raise RuntimeError("no class")
+
+    library = SimpleNamespace(
+        AutoConfig=SimpleNamespace(for_model=build), AutoModelForCausalLM=SimpleNamespace(_model_mapping={})
+    )
+    monkeypatch.setattr(zoo_warm, "transformers_library", lambda: library)
+    monkeypatch.setattr(zoo_warm, "quiet", nullcontext)
+    with pytest.raises(KeyboardInterrupt):
+        zoo_warm.import_class("a type for this test")
+    assert done == ["after"]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="exit codes of signals")
