@@ -3,8 +3,7 @@
     python scripts/faults.py disks|signals|interrupts|together|findings|load [SECONDS]
 
 SECONDS bounds what each command of `disks`, `signals` and `interrupts` may take. What does not hold goes to stderr, and
-the exit is
-1. Only Linux; nothing is asked of the network.
+the exit is 1. Only Linux; nothing is asked of the network.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -39,6 +38,7 @@ from wirecheck.matrix_records import Matrix, MatrixCell, MatrixModel
 from wirecheck.matrix_tally import BEST, Tally
 from wirecheck.matrix_work import Pair
 from wirecheck.runner import Request
+from wirecheck.scratch import Scratch
 from wirecheck.slurm_records import SlurmOptions
 from wirecheck.snapshot import Snapshot, parse_ref, take
 from wirecheck.store import OtherFormat, Store
@@ -108,8 +108,8 @@ def _finish(survey: Survey, watch: Watch, asked: Asked) -> tuple[bool, bool]:
     """Run it, and write what came of it; whether it was cut off, and whether every pair was judged."""
     output, is_cut = asked.output, False
     tally = Tally(len(survey.read), output.top or BEST)
-    with Refusals() as refused, tempfile.TemporaryDirectory(prefix="wirecheck-") as place:
-        shown = Path(place) / "matrix.json" if output.json_file == "-" else None
+    with Refusals() as refused, Scratch() as place:
+        shown = place / "matrix.json" if output.json_file == "-" else None
         json = Path(output.json_file) if output.json_file and shown is None else shown
         with MatrixFiles(json, asked.paths) as files:
             try:
