@@ -45,6 +45,9 @@ def echoed(name: str) -> str:
     return where()
 
 
+brief.runs_code_of_the_user = echoed.runs_code_of_the_user = True  # they reach what the fence keeps off
+
+
 def stuck_at_first(name: str) -> str:
     """`long` ends only in an element that was queued again."""
     if name == "long" and os.environ.get("SLURM_RESTART_COUNT", "0") == "0":

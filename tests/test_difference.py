@@ -23,7 +23,8 @@ from tests.differences import (
 )
 from tests.factories import finding, pair_result, pair_runs, seen
 from tests.strategies import cases
-from wirecheck.cli_diff import shown, to_json
+from wirecheck.cli_diff import shown
+from wirecheck.cli_output import to_json
 from wirecheck.difference import compare
 from wirecheck.difference_records import Difference
 from wirecheck.schema import (

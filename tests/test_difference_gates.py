@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from tests.differences import BAD, COMPATIBLE, OLD, OTHER, UNPROVEN, edited, flat, gate, gate_row, judged, only_row
 from tests.factories import COMMITS, pair_result
-from wirecheck.cli_diff import to_json
+from wirecheck.cli_output import to_json
 from wirecheck.cli_output import to_json as result_json
 from wirecheck.difference import compare
 from wirecheck.difference_records import Difference

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from rich.console import Console
 
 from tests.factories import needs_assets, seed_snapshot
 from wirecheck import cli_gate, cli_gate_file, runner
@@ -218,7 +219,7 @@ def test_an_acceptance_holds_through_its_last_day(place):
     def on(day: date) -> str:
         from dataclasses import replace
 
-        with cli_gate.GateProgress(cli_gate.Console(quiet=True)) as watch:
+        with cli_gate.GateProgress(Console(quiet=True)) as watch:
             return Gate(replace(rules, today=day), read, watch, Shelf.of_user()).run().outcome
 
     assert on(date(2026, 3, 1)) == "compatible"
