@@ -212,8 +212,7 @@ def test_two_gates_on_one_cache_and_one_folder(tmp_path):
     place = bad_disks.laid_out(tmp_path / "run", GATE, None, has_old=False)
     environment = bad_disks.environment(place, on_runner=False)
     running = [warm.started(GATE.words, place, environment) for _ in range(2)]
-    for one in running:
-        done = one.ended()
+    for done in [one.ended() for one in running]:
         assert (done.returncode, list(bad_disks.wrongs(place, GATE, done, done))) == (0, [])
     assert GateResult.model_validate_json((place / "g.json").read_text()).outcome == "compatible"
 

@@ -128,9 +128,9 @@ def test_a_slow_run_is_a_crash_that_names_its_limit(check):
 
 def test_bounds_of_one_probe_are_not_those_of_the_next(check, monkeypatch):
     monkeypatch.setattr(supervision, "FILES_BYTES", 1 << 26)
-    grown = check(lambda: len(bytearray(1 << 28)), level=Level.SIMULATED)
+    grown = check(lambda: len(bytes(1 << 32)), level=Level.SIMULATED)
     assert supervised(grown).runs[1].kind == "ran"
-    assert supervised(check(lambda: len(bytearray(1 << 28)))).runs[1].error.type == "MemoryError"
+    assert supervised(check(lambda: len(bytes(1 << 32)))).runs[1].error.type == "MemoryError"
 
 
 def test_what_a_probe_sees_is_confined_and_without_the_token(check, monkeypatch, tmp_path):
@@ -173,9 +173,13 @@ def test_ctrl_c_ends_the_child_and_keeps_what_it_told(check, tmp_path, monkeypat
     class Stop(Silent):
         def started(self, probe: str, subject: str) -> None:
             if probe == "it":
-                children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-                seen.extend(map(int, children))
+                seen.extend(children() - before)
                 raise KeyboardInterrupt
+
+    def children() -> set[int]:
+        return set(map(int, Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()))
+
+    before = children()
 
     with pytest.raises(Interrupted) as stop:
         supervised(replace(one, progress=Stop()))

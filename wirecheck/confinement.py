@@ -220,7 +220,7 @@ def held() -> Held:
             try:
                 confine(Fence(inside))
                 bound_memory(1 << 28)
-                tried = (_connects, outside.touch, _starts_a_program, lambda: bytearray(1 << 30))
+                tried = (_connects, outside.touch, _starts_a_program, lambda: bytes(1 << 32))
                 code = sum(1 << place for place, one in enumerate(tried) if _is_refused(one))
             finally:
                 os._exit(code)
