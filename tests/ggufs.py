@@ -10,6 +10,21 @@ import numpy as np
 WIDTH, INNER, LAYERS, HEADS, KV_HEADS, ROWS = 32, 64, 2, 4, 2, 120
 
 
+def shapes(rows: int) -> dict[str, tuple[int, ...]]:
+    """Tensor name -> shape, as numpy has it; the head is tied."""
+    kv = WIDTH // HEADS * KV_HEADS
+    made: dict[str, tuple[int, ...]] = {"token_embd.weight": (rows, WIDTH), "output_norm.weight": (WIDTH,)}
+    for i in range(LAYERS):
+        made |= {
+            f"blk.{i}.attn_q.weight": (WIDTH, WIDTH), f"blk.{i}.attn_k.weight": (kv, WIDTH),
+            f"blk.{i}.attn_v.weight": (kv, WIDTH), f"blk.{i}.attn_output.weight": (WIDTH, WIDTH),
+            f"blk.{i}.ffn_gate.weight": (INNER, WIDTH), f"blk.{i}.ffn_up.weight": (INNER, WIDTH),
+            f"blk.{i}.ffn_down.weight": (WIDTH, INNER), f"blk.{i}.attn_norm.weight": (WIDTH,),
+            f"blk.{i}.ffn_norm.weight": (WIDTH,),
+        }  # fmt: skip
+    return made
+
+
 def write_gguf(path: Path, *, leave_out: tuple[str, ...] = (), stray: str | None = None) -> Path:
     """Float32 tensors, head tied to the embedding; `leave_out`: names not written, `stray`: one name too many."""
     writer = gguf.GGUFWriter(path, "llama")
@@ -21,20 +36,11 @@ def write_gguf(path: Path, *, leave_out: tuple[str, ...] = (), stray: str | None
     writer.add_context_length(64)
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_vocab_size(ROWS)
-    kv = WIDTH // HEADS * KV_HEADS
-    shapes: dict[str, tuple[int, ...]] = {"token_embd.weight": (ROWS, WIDTH), "output_norm.weight": (WIDTH,)}
-    for i in range(LAYERS):
-        shapes |= {
-            f"blk.{i}.attn_q.weight": (WIDTH, WIDTH), f"blk.{i}.attn_k.weight": (kv, WIDTH),
-            f"blk.{i}.attn_v.weight": (kv, WIDTH), f"blk.{i}.attn_output.weight": (WIDTH, WIDTH),
-            f"blk.{i}.ffn_gate.weight": (INNER, WIDTH), f"blk.{i}.ffn_up.weight": (INNER, WIDTH),
-            f"blk.{i}.ffn_down.weight": (WIDTH, INNER), f"blk.{i}.attn_norm.weight": (WIDTH,),
-            f"blk.{i}.ffn_norm.weight": (WIDTH,),
-        }  # fmt: skip
+    made = shapes(ROWS)
     if stray is not None:
-        shapes[stray] = (WIDTH,)
+        made[stray] = (WIDTH,)
     drawn = np.random.default_rng(0)
-    for name, shape in shapes.items():
+    for name, shape in made.items():
         if name not in leave_out:
             writer.add_tensor(name, drawn.normal(size=shape).astype(np.float32))
     writer.write_header_to_file()

@@ -11,11 +11,12 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from tests.test_runner import SEEN
-from wirecheck import runner, supervision
+from wirecheck import runner, supervision, zoo_warm
 from wirecheck.demo import demo_folders
 from wirecheck.errors import Interrupted
 from wirecheck.probe import Probe
@@ -204,6 +205,29 @@ def test_a_parent_that_is_killed_takes_the_child_along(check, tmp_path):
     while child.exists() and child.read_text().rpartition(")")[2].split()[0] != "Z" and time.monotonic() < until:
         time.sleep(0.01)
     assert not child.exists() or child.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_where_all_before_is_known_the_first_probe_gets_its_libraries(check, monkeypatch):
+    """A new process, and a pair whose models an earlier one checked: what comes first needs torch."""
+    one = check(lambda: 7, needs="torch")
+    monkeypatch.setattr(runner, "MODEL_PROBES", runner.MODEL_PROBES[1:])
+    torch = sys.modules.pop("torch", None) or ModuleType("torch")
+    asked: list[bool] = []
+
+    def imported() -> None:
+        assert not asked, "asked for again: a child ended before its first probe"
+        asked.append(True)
+        sys.modules["torch"] = torch
+
+    monkeypatch.setattr(zoo_warm, "import_libraries", imported)
+    try:
+        result = supervised(one)
+    finally:
+        if isinstance(torch, ModuleType) and hasattr(torch, "nn"):
+            sys.modules["torch"] = torch
+        else:
+            sys.modules.pop("torch", None)
+    assert (asked, [run.kind for run in result.runs]) == ([True], ["ran", "ran"])
 
 
 def test_nothing_is_left_in_the_temporary_folder(check, monkeypatch, tmp_path):

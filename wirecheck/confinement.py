@@ -29,8 +29,12 @@ _WRITE_FILE, _TRUNCATE, _REFER = 1 << 1, 1 << 14, 1 << 13
 _MAKE_AND_REMOVE = sum(1 << bit for bit in range(4, 13))
 _TCP, _SIGNALS_AND_ABSTRACT_SOCKETS = 3, 3
 _ABI_OF_REFER, _ABI_OF_TRUNCATE, _ABI_OF_TCP, _ABI_OF_SCOPES = 2, 3, 4, 6
-_CLOSED = ("/dev",)
+_WRITABLE = ("/dev",)
 """Folders whose files may be written beside the scratch folder: devices of GPUs, and shared memory."""
+
+
+_TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+"""Variables of which no reader of files has a need."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,8 @@ def confine(fence: Fence) -> None:
 
     Call it in a child that has one thread and no open file but its own.
     """
+    for name in _TOKENS:
+        os.environ.pop(name, None)
     if sys.platform != "linux":
         return
     with suppress(OSError):  # the kernel, short of memory, ends this process before any other
@@ -158,7 +164,7 @@ def _fence_files(scratch: Path, *, sockets: bool) -> None:
     rules = libc.syscall(_LANDLOCK_CREATE_RULESET, asked, ctypes.c_size_t(len(asked)), 0)
     if rules < 0:
         return
-    for path in (str(scratch), *_CLOSED):
+    for path in (str(scratch), *_WRITABLE):
         with suppress(OSError):
             folder = os.open(path, os.O_PATH | os.O_CLOEXEC)
             libc.syscall(_LANDLOCK_ADD_RULE, rules, 1, struct.pack("=Qi", writing, folder), 0)

@@ -31,15 +31,13 @@ def fit_apart(
     """As `fit.fit`. Raises CouldNotCheck also where the child died."""
     if sys.platform != "linux":
         return fit(request, a, b, progress, jobs=jobs, curve=curve)
-    scratch = Scratch()
-    work = _Work(request, (a, b), scratch.path, jobs, curve)
     try:
-        return gathered(request, a, b, progress, lambda: _come(work))
+        with Scratch() as scratch:
+            work = _Work(request, (a, b), scratch, jobs, curve)
+            return gathered(request, a, b, progress, lambda: _come(work))
     except (ChildFailed, CannotRun) as died:
         models = f"{a.ref.text} {b.ref.text}"
         raise CouldNotCheck(f"{models}: nothing was traced: {died}", next_step=f"wirecheck pair {models}") from died
-    finally:
-        scratch.drop()
 
 
 def _come(work: _Work) -> Iterator[Made]:

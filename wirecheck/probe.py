@@ -67,6 +67,29 @@ class Probe:
     """Whether the question is asked at all: of two probes that answer one question, one is."""
 
 
+def finding_of(
+    subject: Subject,
+    code: str,
+    claim: str,
+    *evidence: Evidence,
+    severity: Severity | None = None,
+    remedy: str | None = None,
+) -> Finding:
+    """A finding of `code` on that subject; severity and remedy are the table's unless said otherwise."""
+    entry = CODES[code]
+    severity = severity or entry.severity
+    needed = severity in (Severity.WARN, Severity.BLOCK)
+    return Finding(
+        code=code,
+        name=entry.name,
+        severity=severity,
+        subject=subject,
+        claim=claim,
+        evidence=evidence,
+        remedy=(remedy or entry.remedy) if needed else remedy,
+    )
+
+
 @dataclass
 class _Bench(ABC):
     """What every probe gets: what the user asked for, and the way to write down what it saw."""
@@ -90,18 +113,7 @@ class _Bench(ABC):
         remedy: str | None = None,
     ) -> Finding:
         """A finding of `code`; severity and remedy are the table's unless said otherwise."""
-        entry = CODES[code]
-        severity = severity or entry.severity
-        needed = severity in (Severity.WARN, Severity.BLOCK)
-        return Finding(
-            code=code,
-            name=entry.name,
-            severity=severity,
-            subject=self.subject,
-            claim=claim,
-            evidence=evidence,
-            remedy=(remedy or entry.remedy) if needed else remedy,
-        )
+        return finding_of(self.subject, code, claim, *evidence, severity=severity, remedy=remedy)
 
     def ok(self, code: str, claim: str, *evidence: Evidence) -> Finding:
         """The check behind `code` was made and is sound: the claim says what holds."""

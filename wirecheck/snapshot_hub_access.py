@@ -9,12 +9,11 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
-import huggingface_hub
 from huggingface_hub import HfApi, constants, get_session, hf_raise_for_status
 from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # documented
 
+from wirecheck import snapshot_hub_guard
 from wirecheck.snapshot_hub_calls import ask
-from wirecheck.snapshot_hub_guard import HIDDEN, SHORTEST
 from wirecheck.snapshot_hub_repository import TIMEOUT_S, without_password
 
 T = TypeVar("T")
@@ -116,5 +115,4 @@ def _ask(call: Callable[[], T], repository: str, what: str) -> T:
 
 def without_token(text: str) -> str:
     """The text, with the token that huggingface_hub would send taken out of it."""
-    token = huggingface_hub.get_token()
-    return text.replace(token, HIDDEN) if token and len(token) >= SHORTEST else text
+    return snapshot_hub_guard.told(text)

@@ -2,32 +2,31 @@
 
 The child is a fork made before anything of a model was loaded. It goes through the probes in order; one that ends the
 child ends alone: it is told as crashed, by ENV02 where the model's files did it, and another child takes up the rest.
-What the child may do is in `confinement`; what a probe may take, in `_bounds`.
+What the child may do is in `confinement`; what a probe may take, in `_bound`.
 
 On Linux. Elsewhere the probes run in this process: what forks there is not dependable, and no fence is to be had.
 """
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wirecheck import zoo_warm
 from wirecheck.child_process import OWN_DEATHS
-from wirecheck.codes import CODES
 from wirecheck.confinement import Fence, bound_cpu, bound_memory, confine
 from wirecheck.errors import CannotRun
 from wirecheck.isolated_child import Begun, Done
 from wirecheck.isolated_child import Yielded as Step
 from wirecheck.isolation import START_S, ChildFailed, Words, isolated
 from wirecheck.model_types import known_model_types
-from wirecheck.probe import Probe
+from wirecheck.probe import Probe, finding_of
 from wirecheck.runner import Check, Silent
 from wirecheck.schema import Crashed, Evidence, Finding, Level, PairResult, ProbeError, ProbeRun, Severity, Skipped
 from wirecheck.scratch import Scratch
@@ -49,26 +48,29 @@ def supervised(check: Check) -> PairResult:
     """As `Check.run`, in confined children. Raises Interrupted (with what stands) on Ctrl-C."""
     if sys.platform != "linux":
         return check.run()
+    loads, tried = "torch" in sys.modules, False
     try:
         while (pending := check.pending) is not None:
-            if check.runs and check.probe(pending.probe).needs != "files":
+            if tried and check.probe(pending.probe).needs != "files":
                 _import_libraries(check)
-            _one_child(check, alone=pending.probe if pending.probe in WITH_PROGRAMS else None)
+                loads = True
+            _one_child(check, alone=pending.probe if pending.probe in WITH_PROGRAMS else None, loads=loads)
+            tried = True
     except KeyboardInterrupt as stop:
         raise check.interrupted(stop) from None
     return check.result("finished")
 
 
-def _one_child(check: Check, *, alone: str | None) -> None:
+def _one_child(check: Check, *, alone: str | None, loads: bool) -> None:
     """Probes until none is left, one needs another child, or one ends this. Raises ChildFailed where none began."""
-    scratch = Scratch()
     since = time.perf_counter()
     try:
-        work = _Work(replace(check, progress=Silent(), runs=list(check.runs)), scratch.path, alone)
-        for step in isolated(work, START_S, fresh=False, words=_PROBES, one_thread=has_native_threads()):
-            if isinstance(step, Begun):
-                since = time.perf_counter()
-            check.watch(step)
+        with Scratch() as scratch:
+            work = _Work(replace(check, progress=Silent(), runs=list(check.runs)), scratch, alone, loads)
+            for step in isolated(work, START_S, fresh=False, words=_PROBES, one_thread=has_native_threads()):
+                if isinstance(step, Begun):
+                    since = time.perf_counter()
+                check.watch(step)
     except CannotRun as missing:
         if check.under_way is None:
             raise
@@ -77,17 +79,16 @@ def _one_child(check: Check, *, alone: str | None) -> None:
         if check.under_way is None:
             raise RuntimeError(f"the process for the probes failed\n{died.error.traceback}") from died
         _died(check, died.error, _since(since))
-    finally:
-        scratch.drop()
 
 
 def _import_libraries(check: Check) -> None:
     """What the next children would import each for itself; of a model only the name of its type is used."""
     check.progress.note("importing torch and transformers …")
-    zoo_warm.import_libraries()
-    for kind in {fact.value for run in check.runs for fact in run.facts if fact.key == "model_type"}:
-        if isinstance(kind, str) and kind in known_model_types():
-            zoo_warm.import_class(kind)
+    with suppress(ImportError):  # a package that is missing or broken is told by the probe that needs it
+        zoo_warm.import_libraries()
+        for kind in {fact.value for run in check.runs for fact in run.facts if fact.key == "model_type"}:
+            if isinstance(kind, str) and kind in known_model_types():
+                zoo_warm.import_class(kind)
 
 
 def _since(begin: float) -> float:
@@ -116,27 +117,23 @@ class _Work:
     scratch: Path
     alone: str | None
     """The only probe to run."""
+    loads: bool
+    """Whether probes may load torch: the parent has, or could not."""
 
     def __call__(self) -> Iterator[Step]:
         """Confines the process, then goes through the steps."""
         request = self.check.request
         chosen = request.wire.is_own or request.policy.trust_remote_code
-        os.environ.pop("HF_TOKEN", None)
-        confine(
-            Fence(
-                None if chosen else self.scratch,
-                programs=chosen or self.alone is not None,
-                sockets=self.alone is not None,
-            )
-        )
+        alone = self.alone is not None
+        confine(Fence(None if chosen else self.scratch, programs=chosen or alone, sockets=alone))
         signal.signal(signal.SIGXCPU, signal.SIG_DFL)
         bounded = False
         for step in self.check.steps():
             if isinstance(step, Begun):
                 probe = self.check.probe(step.probe)
-                if (probe.name in WITH_PROGRAMS) != (self.alone is not None):
+                if (probe.name in WITH_PROGRAMS) != alone:
                     return
-                if not step.skipped and probe.needs != "files" and "torch" not in sys.modules:
+                if not step.skipped and probe.needs != "files" and not self.loads:
                     return
                 bounded = _bound(probe, self.check.weight_bytes)
             told = _within(step) if bounded else step
@@ -210,16 +207,6 @@ def _own_doing(error: ProbeError, cpu_s: int) -> str | None:
 
 def _finding(level: Level, of: Begun | ProbeRun, how: str) -> Finding:
     """ENV02. A block where the files alone were read: whoever loads them meets the same. Else a warning."""
-    entry = CODES[CODE]
     severity = Severity.BLOCK if level is Level.INSPECTED else Severity.WARN
     seen = Evidence(level=level, source=f"the probe {of.probe} in a process of its own", observed=how)
-    claim = f"The probe {of.probe} {how}."
-    return Finding(
-        code=CODE,
-        name=entry.name,
-        severity=severity,
-        subject=of.subject,
-        claim=claim,
-        evidence=(seen,),
-        remedy=entry.remedy,
-    )
+    return finding_of(of.subject, CODE, f"The probe {of.probe} {how}.", seen, severity=severity)

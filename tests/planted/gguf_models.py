@@ -10,29 +10,13 @@ import gguf
 import numpy as np
 from tokenizers import pre_tokenizers
 
+from tests.ggufs import HEADS, INNER, KV_HEADS, LAYERS, WIDTH, shapes
 from tests.tokenizer_factory import CHATML, SPECIALS
-
-WIDTH, INNER, LAYERS, HEADS, KV_HEADS = 32, 64, 2, 4, 2
 
 
 def _tokens() -> list[str]:
     # transformers adds <|endoftext|> as the unknown token to a vocabulary that lacks it.
     return [*sorted(pre_tokenizers.ByteLevel.alphabet()), *SPECIALS, "<|endoftext|>", "ab"]
-
-
-def shapes(rows: int) -> dict[str, tuple[int, ...]]:
-    """Tensor name -> shape, as numpy has it; the head is tied."""
-    kv = WIDTH // HEADS * KV_HEADS
-    made: dict[str, tuple[int, ...]] = {"token_embd.weight": (rows, WIDTH), "output_norm.weight": (WIDTH,)}
-    for i in range(LAYERS):
-        made |= {
-            f"blk.{i}.attn_q.weight": (WIDTH, WIDTH), f"blk.{i}.attn_k.weight": (kv, WIDTH),
-            f"blk.{i}.attn_v.weight": (kv, WIDTH), f"blk.{i}.attn_output.weight": (WIDTH, WIDTH),
-            f"blk.{i}.ffn_gate.weight": (INNER, WIDTH), f"blk.{i}.ffn_up.weight": (INNER, WIDTH),
-            f"blk.{i}.ffn_down.weight": (WIDTH, INNER), f"blk.{i}.attn_norm.weight": (WIDTH,),
-            f"blk.{i}.ffn_norm.weight": (WIDTH,),
-        }  # fmt: skip
-    return made
 
 
 def write(
