@@ -211,22 +211,19 @@ def test_where_all_before_is_known_the_first_probe_gets_its_libraries(check, mon
     """A new process, and a pair whose models an earlier one checked: what comes first needs torch."""
     one = check(lambda: 7, needs="torch")
     monkeypatch.setattr(runner, "MODEL_PROBES", runner.MODEL_PROBES[1:])
-    torch = sys.modules.pop("torch", None) or ModuleType("torch")
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    torch = ModuleType("torch")
+    torch.set_num_threads = lambda _: None
     asked: list[bool] = []
 
     def imported() -> None:
         assert not asked, "asked for again: a child ended before its first probe"
         asked.append(True)
-        sys.modules["torch"] = torch
+        monkeypatch.setitem(sys.modules, "torch", torch)
 
     monkeypatch.setattr(zoo_warm, "import_libraries", imported)
-    try:
-        result = supervised(one)
-    finally:
-        if isinstance(torch, ModuleType) and hasattr(torch, "nn"):
-            sys.modules["torch"] = torch
-        else:
-            sys.modules.pop("torch", None)
+    monkeypatch.setattr(zoo_warm, "import_class", lambda _: None)
+    result = supervised(one)
     assert (asked, [run.kind for run in result.runs]) == ([True], ["ran", "ran"])
 
 
