@@ -7,6 +7,9 @@ BIN := $(VENV)/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -qq --constraint constraints.txt
 WORKERS ?= 3
 
+# Hundreds of tests start wirecheck anew: without byte code each of them compiles it first.
+unexport PYTHONDONTWRITEBYTECODE
+
 # A virtual environment knows the place and the interpreter it was made for: the stamp's name changes with either.
 MADE := $(VENV)/.made-$(shell printf '%s ' "$(CURDIR)" $$($(PYTHON) -VV 2>&1) | cksum | cut -d ' ' -f 1)
 RUNS := $(VENV)/.runs
