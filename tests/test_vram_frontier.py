@@ -125,10 +125,10 @@ def test_one_model_per_gpu_holds_what_each_holds_alone():
 
 
 def test_a_split_model_s_answer_is_traced_and_fits(monkeypatch):
-    monkeypatch.setattr(frontier, "MOST_ROWS", 12)
-    few = {"num_hidden_layers": 2, "max_position_embeddings": 512}
+    monkeypatch.setattr(frontier, "MOST_ROWS", 16)
+    few = {"num_hidden_layers": 3, "max_position_embeddings": 640}
     step = step_of({"a": small(**few), "b": small("qwen2", hidden_size=96, vocab_size=1200, **few)})
-    gpu = gpu_for(step, batch=3)
+    gpu = gpu_for(step, batch=8)
     row = frontier.over_all(step, gpu, 2, "as-asked")
     assert row.batch.method == "traces"
     found = fits(replace(step.but({"batch": row.batch.fits}), made={}), gpu, 2)
