@@ -21,7 +21,7 @@ from wirecheck.codes.wgt import WGT
 from wirecheck.codes.wir import WIR
 
 FAMILIES = {
-    "CFG": (CFG, 12),
+    "CFG": (CFG, 13),
     "WGT": (WGT, 14),
     "TOK": (TOK, 10),
     "TPL": (TPL, 10),
@@ -41,8 +41,8 @@ def published() -> dict[str, tuple[str, str, str]]:
     return {code: (name, severity.strip(), level.strip()) for code, name, severity, level in ROW.findall(text)}
 
 
-ADDED = {"EMB11", "EMB12", "ENV02", *(f"WIR{number}" for number in range(13, 20))}
-"""Codes of ours beyond CHECKS.md (docs/decisions/0005 and 0012)."""
+ADDED = {"CFG13", "EMB11", "EMB12", "ENV02", *(f"WIR{number}" for number in range(13, 20))}
+"""Codes of ours beyond CHECKS.md (docs/decisions/0005, 0012 and 0014)."""
 
 
 @needs_assets

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.factories import needs_assets, seed_snapshot
 from tests.ggufs import write_gguf
+from wirecheck import zoo_kernels
 from wirecheck.class_fit import Fit, Misshapen, packed
 from wirecheck.errors import CannotRun
 from wirecheck.probe import ModelBench
@@ -97,6 +98,37 @@ def test_wgt05_06_07_hub_names_are_converted(tmp_path: Path, fields: dict[str, A
     names = set(load_file(path / "model.safetensors"))
     assert severities(path) == SOUND
     assert fields is not MIXTRAL or any("block_sparse_moe.experts.3.w2" in name for name in names)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected", "words"),
+    [
+        ({}, None, ""),
+        ({"attn_implementation": "eager"}, None, ""),
+        ({"_attn_implementation": "sdpa"}, None, ""),
+        ({"attn_implementation": "flex_attention"}, Severity.OK, "'flex_attention', and LlamaForCausalLM is built"),
+        ({"attn_implementation": "org/kernel"}, Severity.WARN, "'org/kernel': code of another repository"),
+        ({"_attn_implementation": "org/kernel@v1:f"}, Severity.WARN, "'org/kernel@v1:f': code of another repository"),
+        ({"attn_implementation": "flash_attention_2"}, Severity.WARN, "which does not load here"),
+        ({"attn_implementation": "no_such_thing"}, Severity.WARN, "no_such_thing"),
+        ({"experts_implementation": "no/such"}, Severity.WARN, "the experts_implementation 'no/such', which does not"),
+    ],
+)
+def test_cfg13_an_implementation_that_the_library_does_not_build(tmp_path: Path, fields, expected, words) -> None:
+    path = saved(tmp_path / "model", LLAMA)
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps(config | fields))
+    finding = run(path)[0].get("CFG13")
+    assert (finding.severity if finding else None) == expected
+    assert finding is None or words in finding.claim
+
+
+def test_cfg13_what_a_hub_would_be_asked_for_is_not_tried(tmp_path: Path, monkeypatch) -> None:
+    path = saved(tmp_path / "model", LLAMA)
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps(config | {"attn_implementation": "flash_attention_2"}))
+    monkeypatch.setattr(zoo_kernels, "find_spec", lambda name: name == "kernels" or None)
+    assert "it was not tried here" in run(path)[0]["CFG13"].claim
 
 
 def test_wgt05_missing_tensor(tmp_path: Path) -> None:

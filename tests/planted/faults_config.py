@@ -174,6 +174,24 @@ CONFIG = (
             ),
             ("CFG12", "saved in another dtype than the run's", lambda m: m.config(dtype="float16"), "note"),
             (
+                "CFG13",
+                "attention by a kernel of a stranger's repository",
+                lambda m: m.config(attn_implementation="org/attention"),
+                "warn",
+            ),
+            (
+                "CFG13",
+                "attention by a name that no release knows",
+                lambda m: m.config(_attn_implementation="fast"),
+                "warn",
+            ),
+            (
+                "CFG13",
+                "experts by a name that no release knows",
+                lambda m: m.config(experts_implementation="fast"),
+                "warn",
+            ),
+            (
                 "CFG09",
                 "two files, two stops, and the one that is used holds what is needed",
                 lambda m: m.config(eos_token_id=1498),

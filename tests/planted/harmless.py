@@ -305,6 +305,7 @@ HARMLESS = (
         ("tokenizer.json has its keys in the other order", _other_order("tokenizer.json")),
         ("every JSON file stands on one line", _one_line),
         ("JSON with tabs and the line ends of Windows", _wide),
+        ("the config names the attention that runs anyway", lambda m: m.config(attn_implementation="sdpa")),
         ("tokenizer.json with every sign escaped", _escaped),
         ("tokenizer.json with no sign escaped", _unescaped),
         ("keys of other tools in config.json", _extras),

@@ -168,4 +168,20 @@ CFG: tuple[Code, ...] = (
         remedy="Pass the checkpoint's dtype with `--dtype`, or accept the cast.",
         reference=None,
     ),
+    Code(
+        code="CFG13",
+        name="implementation-refused",
+        family="CFG",
+        severity=Severity.WARN,
+        level=Level.INSPECTED,
+        sentence=(
+            "The config names an implementation of attention or of experts that does not load here, or that is code "
+            "of another repository: a run that loads the model plainly ends there, or runs that code."
+        ),
+        remedy=(
+            "Take the key out of config.json, or name another implementation where the model is loaded: "
+            '`from_pretrained(..., attn_implementation="sdpa")`. wirecheck ran the library\'s own choice.'
+        ),
+        reference=None,
+    ),
 )

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 SHOWN = 3
 """Tensors named in a claim; the evidence names more."""
 LISTED = 16
+_SHOWN_NAME = 60
 _MORE_LAYERS = (
     "Set the number of layers in config.json to what the files hold; layers that only predict further tokens can stay."
 )
@@ -37,10 +38,32 @@ def _run(bench: ModelBench) -> Iterator[Yielded]:
         if value is not None:
             yield bench.fact(key, value, Level.INSPECTED, source)
     yield from _length(bench, zoo.positions(config), source)
+    yield from _implementation(bench)
     if any(file.format == "pickle" for file in bench.snapshot.weights):
         raise CannotRun(f"the weights are pickles, never opened here: what {type(model).__name__} finds is not known")
     kinds = frozenset(_kind(name) for name in model.state_dict())
     yield from judge(bench, zoo.fit(bench.snapshot, bench.config), kinds)
+
+
+def _implementation(bench: ModelBench) -> Iterator[Yielded]:
+    """CFG13, where config.json names an implementation: the class is built with it, and not only with the library's."""
+    from wirecheck import zoo_kernels
+
+    named = zoo_kernels.named(bench.snapshot, trust_remote_code=bench.policy.trust_remote_code)
+    if named is None:
+        return
+    class_name = type(bench.skeleton).__name__
+    asked = f"config.json names the {named.key} {named.value[:_SHOWN_NAME]!r}"
+    found = "not tried" if named.is_fetched else named.refusal or "built"
+    source = f"{class_name} built with the {named.key} of config.json"
+    seen = Evidence(level=Level.INSPECTED, source=source, observed=found, expected="built")
+    if named.is_fetched:
+        fetched = "code of another repository, which is fetched and run when the model is loaded; it was not tried here"
+        yield bench.found("CFG13", f"{asked}: {fetched}.", seen)
+    elif named.refusal is not None:
+        yield bench.found("CFG13", f"{asked}, which does not load here: {named.refusal}.", seen)
+    else:
+        yield bench.ok("CFG13", f"{asked}, and {class_name} is built with it.", seen)
 
 
 def _length(bench: ModelBench, resolved_limit: int | None, source: str) -> Iterator[Yielded]:
@@ -157,7 +180,7 @@ SKELETON = Probe(
     question="Do the names and shapes on file fit the class that will read them?",
     scope="model",
     level=Level.INSPECTED,
-    codes=("CFG08", "WGT05", "WGT06", "WGT07"),
+    codes=("CFG08", "CFG13", "WGT05", "WGT06", "WGT07"),
     needs="torch",
     requires=("config", "weights"),
     moot_after=("CFG01", "CFG02", "CFG03", "CFG05", "WGT01", "WGT02", "WGT03", "WGT04"),
