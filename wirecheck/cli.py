@@ -26,8 +26,8 @@ from wirecheck.cli_options import (
 from wirecheck.cli_streams import (
     INTERRUPTED,
     Tolerant,
-    ended_as_interrupted,
     exit_code_of,
+    heeded_signals,
     is_interruption,
     is_refusal,
 )
@@ -311,31 +311,32 @@ def doctor(
 def main() -> None:
     """Entry point: one place catches everything, one line for the user, the full story in a file."""
     sys.stderr = cast("TextIO", Tolerant(sys.stderr))
-    is_ended = ended_as_interrupted()
     # torch's threads wait by spinning, which on a busy or CPU-limited node makes small models ten times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    try:
-        app()
-    except WirecheckError as error:
-        _say("error", error.message)
-        if error.next_step:
-            _say("next", error.next_step)
-        sys.exit(exit_code_of(error.exit_code, is_ended()))
-    except KeyboardInterrupt:
-        _say("error", "interrupted")
-        sys.exit(exit_code_of(INTERRUPTED, is_ended()))
-    except SystemExit as end:
-        if is_interruption(end):  # typer ends silently
+    with heeded_signals() as came:
+        try:
+            app()
+        except WirecheckError as error:
+            _say("error", error.message)
+            if error.next_step:
+                _say("next", error.next_step)
+            sys.exit(exit_code_of(error.exit_code, came))
+        except KeyboardInterrupt:
             _say("error", "interrupted")
-        raise SystemExit(exit_code_of(end.code, is_ended())) from None
-    except OSError as error:
-        if not is_refusal(error):
+            sys.exit(exit_code_of(INTERRUPTED, came))
+        except SystemExit as end:
+            code = exit_code_of(end.code, came)
+            if is_interruption(end) or code != end.code:  # typer ends silently, and so does who drops one
+                _say("error", "interrupted")
+            raise SystemExit(code) from None
+        except OSError as error:
+            if not is_refusal(error):
+                _end_with_a_bug(error)
+            _say("error", f"{error.filename or 'stdout or a file'}: not written: {error.strerror}")
+            _say("next", "free some space, or name folders that can be written: TMPDIR, WIRECHECK_CACHE")
+            sys.exit(CouldNotCheck.exit_code)
+        except Exception as error:  # noqa: BLE001 - the last resort: our own bug, told in one line
             _end_with_a_bug(error)
-        _say("error", f"{error.filename or 'stdout or a file'}: not written: {error.strerror}")
-        _say("next", "free some space, or name folders that can be written: TMPDIR, WIRECHECK_CACHE")
-        sys.exit(CouldNotCheck.exit_code)
-    except Exception as error:  # noqa: BLE001 - the last resort: our own bug, told in one line
-        _end_with_a_bug(error)
 
 
 def _end_with_a_bug(error: Exception) -> NoReturn:
