@@ -15,8 +15,6 @@ from typing import IO, Any
 INTERRUPTED, ENDED = 130, 143
 """Exit codes after SIGINT and after SIGTERM, as a shell tells them."""
 
-_VERDICTS = (None, 0, 1, 3)
-"""Exit codes that say what was found; None is 0."""
 _AGAIN_S = 0.01
 """After which an interruption that Python dropped is sent again."""
 _DISK_REFUSES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
@@ -49,7 +47,7 @@ def heeded_signals() -> Iterator[list[int]]:
 
     Python drops an exception that is raised in a finaliser or in a callback, of which every import has many, and
     KeyboardInterrupt too: the process would go on as if nothing had been. Such a one is sent again. A library that
-    catches whatever is raised drops it as well: then `exit_code_of` knows of it by what this yields.
+    catches whatever is raised drops it as well, or makes another exception of it: then `exit_code_of` knows of it.
     """
     came: list[int] = []
     _end_as_interrupted(came)
@@ -129,11 +127,10 @@ def _end_at_once() -> None:
 
 
 def exit_code_of(code: Any, came: Sequence[int]) -> Any:
-    """That of a run to which those signals came: no verdict where one did, and SIGTERM's own where that was it."""
-    if came and code in _VERDICTS:
-        code = INTERRUPTED
-    if code == INTERRUPTED:
+    """An interruption's where one came, whatever else was found: what it met may have been taken for something else."""
+    if came or code == INTERRUPTED:
         # A KeyboardInterrupt that has left any exec() of a text, as those of dataclasses, makes CPython end by SIGINT
         # whatever the exit code, unless a later one ends well.
         exec("")  # noqa: S102
-    return ENDED if signal.SIGTERM in came and code == INTERRUPTED else code
+        return ENDED if signal.SIGTERM in came else INTERRUPTED
+    return code
