@@ -42,6 +42,15 @@ class Stopped:
     """Whether anything that it was asked for was still to be written when the signal came."""
 
 
+def undisturbed(place: Path, command: Command) -> tuple[subprocess.CompletedProcess[str], float]:
+    """A run as `stop` begins it, and how long it took."""
+    words = [sys.executable, "-m", "wirecheck", *command.words]
+    environment = bad_disks.environment(place, on_runner=command.on_runner)
+    begun = time.monotonic()
+    done = subprocess.run(words, cwd=place, env=environment, text=True, capture_output=True, check=False)
+    return done, time.monotonic() - begun
+
+
 def stop(place: Path, command: Command, number: signal.Signals, at_s: float) -> Stopped:
     """Run it in `place`, and send the signal to its first process alone after so many seconds."""
     words = [sys.executable, "-m", "wirecheck", *command.words]

@@ -62,9 +62,13 @@ def test_an_interruption_that_is_lost_on_the_way_is_no_verdict(run, monkeypatch,
 
 
 def test_an_interruption_waits_also_where_an_error_ends_the_work():
-    with pytest.raises(KeyboardInterrupt), holding_interrupts():
-        interrupt()
-        raise OSError("the disk is full")
+    def refused() -> None:
+        with holding_interrupts():
+            interrupt()
+            raise OSError("the disk is full")
+
+    with pytest.raises(KeyboardInterrupt):
+        refused()
 
 
 @pytest.mark.parametrize("moment", ["mkstemp", "replace", "unlink"])
