@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,71 +20,91 @@ MODES: dict[str, dict[str, Any]] = {
     "I/O error, once": {"error": 5},
 }
 """By errno: ENOSPC, EROFS, EIO."""
-AT_ONCE = 3
+AT_ONCE = int(os.environ.get("FAULTS_AT_ONCE", "3"))
+KEPT = "gate, kept answers"
+"""A gate of which an earlier one has left every answer."""
+STOPPED = ("pair", "gate", KEPT, "matrix", "fit", "fetch", "lock", "init", "demo", "report", "diff")
 Row = tuple[str, ...]
 Told = Callable[[str], None]
 
 
-def disks(place: Path, seconds: float, told: Told) -> Iterator[Row]:
+def disks(names: Sequence[str], place: Path, seconds: float, told: Told) -> Iterator[Row]:
     """A row for each command and way to fail: writes of a good run, runs, exit codes, what did not hold.
 
     `seconds` is what one command may take of all its runs; the points are spread over all of its writes.
     """
     from tests import bad_disks
 
-    seed = bad_disks.COMMANDS[0]
-    folder = bad_disks.laid_out(place / "seed", seed, None, has_old=False)
-    bad_disks.run(folder, seed)
-    old = (folder / "r.json").read_text(encoding="utf-8")
-    for command in bad_disks.COMMANDS:
-        log = place / f"{command.name}.log"
-        good_place = bad_disks.laid_out(place / "good", command, old, has_old=True)
-        good = bad_disks.run(good_place, command, {"log": log})
-        writes = bad_disks.counted(log)
-
-        def one(job: tuple[str, int], command: Any = command, good: Any = good) -> tuple[str, int, list[str]]:
-            mode, at = job
-            own = bad_disks.laid_out(place / f"{command.name}-{mode}-{at}", command, old, has_old=True)
-            done = bad_disks.run(own, command, {"at": at, **MODES[mode]})
-            found = list(bad_disks.wrongs(own, command, done, good))
-            if mode.startswith("read-only"):  # nothing can be taken away: the next run does
-                found = [one for one in found if not one.startswith("left")]
-            shutil.rmtree(own, ignore_errors=True)
-            for wrong in found:
-                told(f"{command.name}, {mode}, write {at}: exit {done.returncode}: {wrong}: {done.stderr[-300:]!r}")
-            return mode, done.returncode, found
-
-        jobs = [(mode, at) for at in _spread(writes) for mode in MODES]
-        yield from _rows(command.name, writes, _within(jobs, one, seconds))
+    with bad_disks.hub():
+        for command in bad_disks.COMMANDS:
+            if not names or command.name in names:
+                yield from _disks(command, place, seconds, told)
 
 
-def signals(place: Path, seconds: float, told: Told) -> Iterator[Row]:
+def _disks(command: Any, place: Path, seconds: float, told: Told) -> Iterator[Row]:
+    from tests import bad_disks
+
+    old = _result(place)
+    log = place / f"{command.name}.log"
+    good_place = bad_disks.laid_out(place / "good", command, old, has_old=True)
+    good = bad_disks.run(good_place, command, {"log": log})
+    writes = bad_disks.counted(log)
+
+    def one(job: tuple[str, int]) -> tuple[str, int, list[str]]:
+        mode, at = job
+        own = bad_disks.laid_out(place / f"{command.name}-{mode}-{at}", command, old, has_old=True)
+        done = bad_disks.run(own, command, {"at": at, **MODES[mode]})
+        found = list(bad_disks.wrongs(own, command, done, good))
+        if mode.startswith("read-only"):  # nothing can be taken away: the next run does
+            found = [one for one in found if not one.startswith("left")]
+        shutil.rmtree(own, ignore_errors=True)
+        for wrong in found:
+            told(f"{command.name}, {mode}, write {at}: exit {done.returncode}: {wrong}: {done.stderr[-300:]!r}")
+        return mode, done.returncode, found
+
+    yield from _rows(command.name, writes, _within(_points(writes), one, seconds))
+
+
+def _points(writes: int) -> Iterator[tuple[str, int]]:
+    """Four writes in every way, then all of them on a disk that is full, then all of them in the other ways."""
+    spread = list(_spread(writes))
+    yield from ((mode, at) for at in spread[:4] for mode in MODES)
+    for modes in (list(MODES)[:2], list(MODES)[2:]):
+        yield from ((mode, at) for at in spread[4:] for mode in modes)
+
+
+def signals(names: Sequence[str], place: Path, seconds: float, told: Told) -> Iterator[Row]:
     """A row for each command and signal: runs, exit codes, the longest from signal to end, what did not hold."""
-    for name in ("pair", "gate", "matrix", "fit"):
-        yield from _stopped(place, name, ("SIGINT", "SIGTERM", "SIGKILL"), seconds, told)
+    from tests import bad_disks
+
+    with bad_disks.hub(slowly=True):
+        for name in names or STOPPED:
+            yield from _stopped(place, name, ("SIGINT", "SIGTERM", "SIGKILL"), (seconds, 45), told)
 
 
-def interrupts(place: Path, seconds: float, told: Told) -> Iterator[Row]:
-    """As `signals`, for SIGINT alone: at most 60 of each command."""
-    for name in ("gate", "pair"):
-        yield from _stopped(place, name, ("SIGINT",), seconds, told, most=60)
+def interrupts(names: Sequence[str], place: Path, seconds: float, told: Told) -> Iterator[Row]:
+    """As `signals`, for SIGINT alone, and more of each command."""
+    for name in names or ("gate", "pair", KEPT):
+        yield from _stopped(place, name, ("SIGINT",), (seconds, 200), told)
 
 
-def _stopped(
-    place: Path, name: str, numbers: tuple[str, ...], seconds: float, told: Told, *, most: int = 1000
-) -> Iterator[Row]:
+def _stopped(place: Path, name: str, numbers: tuple[str, ...], bounds: tuple[float, int], told: Told) -> Iterator[Row]:
+    """`bounds`: seconds, and how many runs at the most."""
     from tests import bad_disks, signalled
 
-    command = next(one for one in bad_disks.COMMANDS if one.name == name)
-    for _ in range(2):  # the first run of all imports for those after it
-        good_place = bad_disks.laid_out(place / "good", command, None, has_old=False)
-        begun = time.monotonic()
-        good = bad_disks.run(good_place, command)
-        longest_s = 1.3 * (time.monotonic() - begun)
+    command = next(one for one in bad_disks.COMMANDS if one.name == name.partition(",")[0])
+    old = _result(place) if "old.json" in command.words else None
+    good_place = bad_disks.laid_out(place / "good", command, old, has_old=False)
+    for _ in range(3 if name == KEPT else 2):  # the first run of all imports for those after it
+        good, longest_s = signalled.undisturbed(good_place, command)
+        if name != KEPT:
+            bad_disks.laid_out(good_place, command, old, has_old=False)
 
     def one(job: tuple[int, Any]) -> tuple[str, int, list[str], float]:
         n, (number, at_s) = job
-        own = bad_disks.laid_out(place / f"{name}-{n}", command, None, has_old=False)
+        own = bad_disks.laid_out(place / f"{name}-{n}", command, old, has_old=n % 2 == 0)
+        if name == KEPT:
+            shutil.copytree(good_place / "cache", own / "cache")
         stopped = signalled.stop(own, command, number, at_s)
         found = list(signalled.wrongs(own, command, stopped, good.returncode))
         if n % 5 == 0:  # and once more, undisturbed, in what it left
@@ -90,16 +112,28 @@ def _stopped(
             found += [f"again: {wrong}" for wrong in bad_disks.wrongs(own, command, again, good)]
         shutil.rmtree(own, ignore_errors=True)
         for wrong in found:
-            told(f"{name}, {number.name} after {at_s:.2f} s: exit {stopped.code}: {wrong}")
+            told(f"{name}, {number.name} after {at_s:.2f} s: exit {stopped.code}: {wrong}: {stopped.err[-300:]!r}")
         return number.name, stopped.code, found, stopped.took_s
 
-    drawn = (moment for moment in signalled.moments(name, 3 * most, longest_s) if moment[0].name in numbers)
-    done = list(_within(enumerate(drawn), one, seconds))
+    drawn = (moment for moment in signalled.moments(name, 3 * bounds[1], longest_s) if moment[0].name in numbers)
+    done = list(_within(enumerate(islice(drawn, bounds[1])), one, bounds[0]))
     for number in numbers:
         own = [run for run in done if run[0] == number]
         took = max((run[3] for run in own), default=0.0)
         wrong = sum(bool(run[2]) for run in own)
         yield name, number, str(len(own)), codes(run[1] for run in own), f"{took:.1f}", str(wrong)
+
+
+def _result(place: Path) -> str:
+    """A result of `pair`, for the commands that read one."""
+    from tests import bad_disks
+
+    made = place / "seed" / "r.json"
+    if not made.exists():
+        bad_disks.run(
+            bad_disks.laid_out(place / "seed", bad_disks.COMMANDS[0], None, has_old=False), bad_disks.COMMANDS[0]
+        )
+    return made.read_text(encoding="utf-8")
 
 
 def codes(found: Iterable[int]) -> str:

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,10 @@ from subprocess import CompletedProcess
 from typing import Any
 from xml.etree import ElementTree
 
+import pytest
+
 from tests import warm
+from tests.hubserver import COMMIT, Fault, Hub, serving
 from wirecheck.demo import demo_folders
 
 A, B = (str(folder) for folder in demo_folders())
@@ -26,7 +30,13 @@ GATE_FILES = ("g.json", "g.md", "g.html", "g.xml", "g.sarif", "g.codequality.jso
 MATRIX_FILES = ("m.json", "m.md", "m.html", "m.csv", "m.jsonl")
 _TORCHS = "torchinductor_"
 """Torch makes one such folder for all runs of a user, and keeps it."""
+_KEPT = ("PATH", "LANG", "PYTHONPATH", "HF_ENDPOINT", "NO_PROXY")
 OLD = "what was there before\n"
+FETCHED = {str(path.relative_to(A)): path.read_bytes() for path in Path(A).rglob("*") if path.is_file()}
+"""What the hub of `hub` serves as org/name."""
+SHARDS = tuple(sorted(name for name in FETCHED if name.endswith(".safetensors")))
+SNAPSHOT = f"home/hf/hub/models--org--name/snapshots/{COMMIT}"
+ON_HUB = '[models.one]\nid = "org/name"\n[gate]\n'
 GATE = f"""[models.one]
 id = "{A}"
 [models.two]
@@ -51,6 +61,8 @@ class Command:
     """Whether exit 4 may be that of a row that could not be checked, told there."""
     keeps_old: bool = True
     """Whether the files may be there before."""
+    asks: str = GATE
+    """The wirecheck.toml beside it."""
 
 
 def _reports(files: tuple[str, ...]) -> tuple[str, ...]:
@@ -82,6 +94,14 @@ COMMANDS = (
         "fit", ("fit", A, B, "--gpu", "T4", "--jobs", "1", *_reports(("f.json", "f.md"))), ("f.json", "f.md"), "T4"
     ),
     Command("lock", ("lock",), ("wirecheck.lock",), "next: wirecheck gate"),
+    Command(
+        "fetch",
+        ("fetch",),
+        tuple(f"{SNAPSHOT}/{name}" for name in SHARDS),
+        "every digest as the hub lists it",
+        keeps_old=False,
+        asks=ON_HUB,
+    ),
     Command("init", ("init", "org/a", "org/b", "--file", "new.toml"), ("new.toml",), "", keeps_old=False),
     Command("demo", ("demo", "--out", "d"), ("d/result.json", "d/report.md", "d/report.html"), "can be wired"),
     Command("report", ("report", "old.json", *_reports(PAIR_FILES)), PAIR_FILES, "can be wired"),
@@ -89,15 +109,27 @@ COMMANDS = (
 )
 
 
+@contextmanager
+def hub(*, slowly: bool = False) -> Iterator[None]:
+    """Inside it there is the hub of which `fetch` asks; `slowly`: a body takes a second or so."""
+    faults = {name: Fault(drip=(60_000, 0.04), whole=True) for name in SHARDS if slowly}
+    served = serving(Hub(dict(FETCHED), frozenset(SHARDS), faults=faults))
+    with served as running, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_ENDPOINT", running.url)
+        patch.setenv("NO_PROXY", "127.0.0.1")
+        yield
+
+
 def environment(place: Path, *, on_runner: bool) -> dict[str, str]:
     """Of a run whose every file lies under `place`."""
-    kept = {key: os.environ[key] for key in ("PATH", "LANG", "PYTHONPATH") if key in os.environ}
+    kept = {key: os.environ[key] for key in _KEPT if key in os.environ}
     runner = {"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(place / "summary.md")} if on_runner else {}
     return kept | {
         "HOME": str(place / "home"),
         "WIRECHECK_CACHE": str(place / "cache"),
         "TMPDIR": str(place / "tmp"),
         "HF_HOME": str(place / "home" / "hf"),
+        "HF_HUB_DISABLE_TELEMETRY": "1",
         "OMP_NUM_THREADS": "1",
         "COLUMNS": "160",
         "NO_COLOR": "1",
@@ -110,7 +142,7 @@ def laid_out(place: Path, command: Command, old: str | None, *, has_old: bool) -
     shutil.rmtree(place, ignore_errors=True)
     for name in ("tmp", "home"):
         (place / name).mkdir(parents=True)
-    (place / "wirecheck.toml").write_text(GATE)
+    (place / "wirecheck.toml").write_text(command.asks)
     if old is not None:
         (place / "old.json").write_text(old)
     if has_old and command.keeps_old:
@@ -158,6 +190,8 @@ WHOLE: dict[str, Callable[[str], bool]] = {
 
 def is_whole(path: Path) -> bool:
     """Whether a file that is there is one that a run has ended, or the old one."""
+    if path.suffix == ".safetensors":
+        return path.read_bytes() == FETCHED[path.name]
     text = path.read_text(encoding="utf-8")
     return text == OLD or WHOLE.get(path.suffix, _ends_well)(text)
 
@@ -188,12 +222,28 @@ def left_aside(place: Path) -> Iterator[str]:
 
 
 def _of_files(place: Path, command: Command, done: CompletedProcess[str], good: CompletedProcess[str]) -> Iterator[str]:
+    yield from torn(place, command)
+    if done.returncode == good.returncode:
+        yield from lost(place, command)
+
+
+def torn(place: Path, command: Command) -> Iterator[str]:
+    """Files that are there, and neither the old one nor the new one."""
+    for name in command.files:
+        if (place / name).exists() and not is_whole(place / name):
+            yield f"{name}: torn"
+    for path in (place / SNAPSHOT).rglob("*"):
+        name = str(path.relative_to(place / SNAPSHOT))
+        if path.is_file() and path.read_bytes() != FETCHED[name]:
+            yield f"{name}: torn, in the hub's cache"
+
+
+def lost(place: Path, command: Command) -> Iterator[str]:
+    """Files that a run that ended as if undisturbed has not written."""
     for name in command.files:
         path = place / name
-        if path.exists() and not is_whole(path):
-            yield f"{name}: torn"
-        elif done.returncode == good.returncode and (not path.exists() or path.read_text() == OLD):
-            yield f"{name}: lost, and exit {done.returncode}"
+        if not path.exists() or path.read_bytes() == OLD.encode():
+            yield f"{name}: lost, and the exit code of a good run"
 
 
 def _was_begun(place: Path, command: Command) -> bool:

@@ -38,27 +38,62 @@ class Stopped:
     """Command lines of processes that it had started and that were still there."""
     took_s: float
     """From the signal to its end."""
+    wrote_on: bool
+    """Whether anything that it was asked for was still to be written when the signal came."""
+
+
+def undisturbed(place: Path, command: Command) -> tuple[subprocess.CompletedProcess[str], float]:
+    """A run as `stop` begins it, and how long it took."""
+    words = [sys.executable, "-m", "wirecheck", *command.words]
+    environment = bad_disks.environment(place, on_runner=command.on_runner)
+    begun = time.monotonic()
+    done = subprocess.run(words, cwd=place, env=environment, text=True, capture_output=True, check=False)
+    return done, time.monotonic() - begun
 
 
 def stop(place: Path, command: Command, number: signal.Signals, at_s: float) -> Stopped:
     """Run it in `place`, and send the signal to its first process alone after so many seconds."""
     words = [sys.executable, "-m", "wirecheck", *command.words]
     environment = bad_disks.environment(place, on_runner=command.on_runner)
-    with subprocess.Popen(
-        words, cwd=place, env=environment, text=True, start_new_session=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    ) as process:  # fmt: skip
+    streams = {name: (place / name).open("w") for name in ("stdout", "stderr")}
+    with subprocess.Popen(words, cwd=place, env=environment, start_new_session=True, **streams) as process:
         time.sleep(at_s)
+        _held_still(process)
+        before = _written(place, command)
         process.send_signal(number)
-        sent = time.monotonic()
+        process.send_signal(signal.SIGCONT)
+        sent, is_late = time.monotonic(), False
         try:
-            out, err = process.communicate(timeout=LONGEST_S)
+            process.wait(LONGEST_S)
         except subprocess.TimeoutExpired:
+            is_late = True
             os.killpg(process.pid, signal.SIGKILL)
-            out, err = process.communicate()
-            err += "STILL RUNNING"
+            process.wait()
         took_s = time.monotonic() - sent
-    return Stopped(number, at_s, process.returncode, out, err, left(place), took_s)
+    for stream in streams.values():
+        stream.close()
+    out, err = ((place / name).read_text(encoding="utf-8") for name in streams)
+    err += "STILL RUNNING" if is_late else ""
+    orphans = left(place)
+    return Stopped(number, at_s, process.returncode, out, err, orphans, took_s, _written(place, command) != before)
+
+
+def _held_still(process: subprocess.Popen[bytes]) -> None:
+    """Stopped, so that what it has written is known to be of before the signal; or ended."""
+    process.send_signal(signal.SIGSTOP)
+    with suppress(OSError):
+        while Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] not in "TZ":
+            time.sleep(0.001)
+
+
+def _written(place: Path, command: Command) -> dict[str, tuple[int, int]]:
+    """What was asked for, and what stdout has, as they stand."""
+    found = {}
+    for name in (*command.files, "summary.md", "stdout"):
+        with suppress(OSError):
+            seen = (place / name).stat()
+            found[name] = seen.st_mtime_ns, seen.st_size
+    return found
 
 
 def left(place: Path) -> tuple[str, ...]:
@@ -85,30 +120,30 @@ def _started_in(place: Path) -> Iterator[tuple[int, str]]:
 def is_unready(stopped: Stopped) -> bool:
     """Whether the interpreter itself ended before the first line of ours: by the signal, or by 1 with its traceback."""
     by_itself = stopped.code == 1 and "KeyboardInterrupt" in stopped.err and "/wirecheck/" not in stopped.err
-    return stopped.code == UNREADY[stopped.number] or by_itself
+    return (stopped.code == UNREADY[stopped.number] and not stopped.out) or by_itself
+
+
+def is_late(stopped: Stopped) -> bool:
+    """Whether the interpreter itself ended by the signal, after the last line of ours: all was written and said."""
+    return stopped.code == UNREADY[stopped.number] and bool(stopped.out) and not stopped.wrote_on
 
 
 def wrongs(place: Path, command: Command, stopped: Stopped, good: int) -> Iterator[str]:
     """What does not hold of a run that was stopped; `good` is the exit code of one that was not."""
-    unready = is_unready(stopped)
-    if stopped.code not in (good, ENDS[stopped.number]) and not unready:
+    unready, late = is_unready(stopped), is_late(stopped)
+    if stopped.code not in (good, ENDS[stopped.number]) and not unready and not late:
         yield f"exit {stopped.code}"
     if stopped.orphans:
         yield f"orphans: {stopped.orphans}"
     if "Traceback" in stopped.err and not unready:
         yield "a traceback"
-    yield from _of_files(place, command, stopped, good)
-    if not unready:
+    yield from bad_disks.torn(place, command)
+    if stopped.code == good or late:
+        yield from bad_disks.lost(place, command)
+    if stopped.code == good and stopped.wrote_on:
+        yield f"exit {good}, and not all was done when the signal came"
+    if not unready and stopped.number != signal.SIGKILL:
         yield from bad_disks.left_aside(place)
-
-
-def _of_files(place: Path, command: Command, stopped: Stopped, good: int) -> Iterator[str]:
-    for name in command.files:
-        path = place / name
-        if path.exists() and not bad_disks.is_whole(path):
-            yield f"{name}: torn"
-        elif stopped.code == good and not path.exists():
-            yield f"{name}: lost, and exit {good}"
 
 
 def moments(seed: str, rounds: int, longest_s: float) -> Iterator[tuple[signal.Signals, float]]:

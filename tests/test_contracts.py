@@ -37,6 +37,7 @@ FLOORS = {
         "baseline",
         "machine_records",
         "timeline_records",
+        "interrupts",
         "whole_file",
         "scratch",
         "errors",

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from wirecheck import fork_pool
 from wirecheck.fork_pool import Answered, Died, Limits, free_cpus, in_forks
 
 
@@ -104,6 +105,19 @@ def test_ctrl_c_is_never_lost_in_a_fork(nth: int) -> None:
         take_all()
     assert nth <= seen < 5000
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_ctrl_c_while_the_last_child_is_ended_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    end, seen = fork_pool._end, []
+
+    def interrupted(child: fork_pool._Child, stopped: str | None) -> Answered | Died:
+        signal.raise_signal(signal.SIGINT)
+        return end(child, stopped)
+
+    monkeypatch.setattr(fork_pool, "_end", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        seen.extend(in_forks(["a"], work, jobs=1, limits=Limits(seconds=30.0)))
+    assert [one.name for one in seen] == ["a"]
 
 
 def test_nothing_to_do_is_nothing_done() -> None:

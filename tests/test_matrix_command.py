@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -234,6 +235,22 @@ def test_ctrl_c_among_the_reports_of_pairs_keeps_those_that_are_made(place, monk
     assert Matrix.model_validate_json(capsys.readouterr().out).status == "finished"
     assert len(list((place / "pairs").glob("*.md"))) == 1
     assert (place / "m.md").read_text().count("(pairs/") == 1
+
+
+def test_ctrl_c_during_the_last_row_is_not_lost(place, monkeypatch):
+    made, add = survey(place), cli_matrix.MatrixFiles.add
+
+    def interrupted(self, cell):
+        if cell == list(made.cells())[-1]:
+            signal.raise_signal(signal.SIGINT)
+        add(self, cell)
+
+    monkeypatch.setattr(cli_matrix.MatrixFiles, "add", interrupted)
+    asked = SimpleNamespace(output=Output(reports=str(place / "pairs")), paths=[place / "m.md"])
+    with cli_matrix.Watch(Console(file=io.StringIO())) as watch:
+        assert cli_matrix._finish(made, watch, asked) == (True, True)
+    assert (place / "m.md").exists()
+    assert not (place / "pairs").exists()
 
 
 def test_a_run_is_attached_to_from_any_folder(place):

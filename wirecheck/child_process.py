@@ -7,9 +7,8 @@ import ctypes
 import os
 import signal
 import sys
-import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 OWN_DEATHS = ("SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV", "SIGXFSZ")
@@ -37,25 +36,6 @@ def quiet_fork() -> Iterator[None]:
             del os.environ[_PARALLELISM]
         else:
             os.environ[_PARALLELISM] = before
-
-
-@contextlib.contextmanager
-def holding_interrupts() -> Iterator[Callable[[], None]]:
-    """Ctrl-C inside waits; what is yielded, called afterwards, lets it come.
-
-    An exception that a fork's own callbacks raise is dropped by Python, KeyboardInterrupt too; and one raised between
-    the fork and the first line that knows of the child would leave the child alone.
-    """
-    before = signal.getsignal(signal.SIGINT)
-    came: list[int] = []
-    if before is None or threading.current_thread() is not threading.main_thread():
-        yield lambda: None  # the handler is not ours to set, and does not run in this thread
-        return
-    signal.signal(signal.SIGINT, lambda number, _: came.append(number))
-    try:
-        yield lambda: signal.raise_signal(signal.SIGINT) if came else None
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def let_go(stdin: int, output: int, *, keep: int) -> None:

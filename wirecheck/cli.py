@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TextIO, cast
 
@@ -26,8 +28,8 @@ from wirecheck.cli_options import (
 from wirecheck.cli_streams import (
     INTERRUPTED,
     Tolerant,
-    ended_as_interrupted,
     exit_code_of,
+    heeded_signals,
     is_interruption,
     is_refusal,
 )
@@ -311,31 +313,38 @@ def doctor(
 def main() -> None:
     """Entry point: one place catches everything, one line for the user, the full story in a file."""
     sys.stderr = cast("TextIO", Tolerant(sys.stderr))
-    is_ended = ended_as_interrupted()
     # torch's threads wait by spinning, which on a busy or CPU-limited node makes small models ten times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    try:
-        app()
-    except WirecheckError as error:
-        _say("error", error.message)
-        if error.next_step:
-            _say("next", error.next_step)
-        sys.exit(exit_code_of(error.exit_code, is_ended()))
-    except KeyboardInterrupt:
-        _say("error", "interrupted")
-        sys.exit(exit_code_of(INTERRUPTED, is_ended()))
-    except SystemExit as end:
-        if is_interruption(end):  # typer ends silently
-            _say("error", "interrupted")
-        raise SystemExit(exit_code_of(end.code, is_ended())) from None
-    except OSError as error:
-        if not is_refusal(error):
+    with heeded_signals() as came:
+        try:
+            app()
+        except WirecheckError as error:
+            _say("error", error.message)
+            if error.next_step:
+                _say("next", error.next_step)
+            sys.exit(_code_told(error.exit_code, came))
+        except KeyboardInterrupt:
+            sys.exit(_code_told(None, came or [signal.SIGINT]))
+        except SystemExit as end:
+            if is_interruption(end):  # typer ends silently
+                _say("error", "interrupted")
+            raise SystemExit(_code_told(end.code, came)) from None
+        except Exception as error:  # noqa: BLE001 - the last resort: our own bug, told in one line
+            if isinstance(error, OSError) and is_refusal(error):
+                _say("error", f"{error.filename or 'stdout or a file'}: not written: {error.strerror}")
+                _say("next", "free some space, or name folders that can be written: TMPDIR, WIRECHECK_CACHE")
+                sys.exit(_code_told(CouldNotCheck.exit_code, came))
+            if came:  # code in Rust and C makes another exception of a Ctrl-C
+                sys.exit(_code_told(None, came))
             _end_with_a_bug(error)
-        _say("error", f"{error.filename or 'stdout or a file'}: not written: {error.strerror}")
-        _say("next", "free some space, or name folders that can be written: TMPDIR, WIRECHECK_CACHE")
-        sys.exit(CouldNotCheck.exit_code)
-    except Exception as error:  # noqa: BLE001 - the last resort: our own bug, told in one line
-        _end_with_a_bug(error)
+
+
+def _code_told(code: Any, came: Sequence[int]) -> Any:
+    """The exit code, and a line where it is an interruption's of which nothing was said."""
+    ended = exit_code_of(code, came)
+    if code not in (ended, INTERRUPTED):
+        _say("error", "interrupted")
+    return ended
 
 
 def _end_with_a_bug(error: Exception) -> NoReturn:

@@ -124,6 +124,7 @@ def _finish(survey: Survey, watch: Watch, asked: Asked) -> tuple[bool, bool]:
                     files.add(cell)
                     tally.add(cell)
                     watch.judged(tally.count)
+            is_cut = is_cut or stop.is_set()  # during the last of them, or after it
             head = survey.head(count=tally.count)
             with refused.held():
                 files.publish(head)

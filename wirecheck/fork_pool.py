@@ -113,6 +113,8 @@ def in_forks(
         finally:
             for child in children.values():
                 _end(child, "stopped")
+    if interrupted.is_set():  # it came while the last child was ended
+        raise KeyboardInterrupt
 
 
 @contextlib.contextmanager

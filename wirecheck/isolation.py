@@ -19,8 +19,9 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from wirecheck.child_process import holding_interrupts, quiet_fork
+from wirecheck.child_process import quiet_fork
 from wirecheck.errors import CannotRun
+from wirecheck.interrupts import holding_interrupts
 from wirecheck.isolated_child import ENDING, RECORDS, Begun, Work, Yielded, live_as_fork
 from wirecheck.schema import ProbeError
 

@@ -12,6 +12,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+from wirecheck.interrupts import holding_interrupts, undisturbed
 from wirecheck.whole_file import locked
 
 PREFIX = "wirecheck-scratch-"
@@ -22,9 +23,16 @@ class Scratch:
 
     def __init__(self) -> None:
         """Raises OSError where there can be none."""
-        _take_away_abandoned(tempfile.gettempdir())
-        self._lock, self.path = _begun()
+        with holding_interrupts() as let_come:
+            _take_away_abandoned(tempfile.gettempdir())
+            self._lock, self.path = _begun()
+        try:
+            let_come()
+        except BaseException:
+            self.drop()  # nobody else knows of it
+            raise
 
+    @undisturbed
     def drop(self) -> None:
         """Nothing of it is left; what a disk does not let go of, the next run takes away."""
         shutil.rmtree(self.path, ignore_errors=True)

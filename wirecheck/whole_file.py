@@ -11,13 +11,19 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+from wirecheck.interrupts import holding_interrupts, undisturbed
+
 ENDING = ".part"
 _NAME = 60
 """Characters of the file's name that the one aside bears."""
 
 
+@undisturbed
 def put_whole(path: Path, content: str | bytes) -> None:
-    """Put `content` at `path`, making its folder. Raises OSError; then nothing half-written is left."""
+    """Put `content` at `path`, making its folder. Raises OSError; then nothing half-written is left.
+
+    Ctrl-C waits for the end of it.
+    """
     with Aside(path) as aside:
         aside.path.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
         aside.put_in_place()
@@ -29,10 +35,16 @@ class Aside:
     def __init__(self, path: Path) -> None:
         """Raises OSError; then nothing is left."""
         self.place = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _take_away_abandoned(path)
-        self._lock, self.path = _begun(path)
-        self._is_there = True
+        with holding_interrupts() as let_come:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _take_away_abandoned(path)
+            self._lock, self.path = _begun(path)
+            self._is_there = True
+        try:
+            let_come()
+        except BaseException:
+            self.drop()  # nobody else knows of it
+            raise
 
     def put_in_place(self) -> None:
         """Move it to its place, when all of it is on the disk. Raises OSError."""
@@ -42,6 +54,7 @@ class Aside:
         os.replace(self.path, self.place)  # noqa: PTH105 - one atomic move, by its own name
         self._is_there = False
 
+    @undisturbed
     def drop(self) -> None:
         """Nothing of it is left but what was put in its place. A disk that refuses keeps it for the next writer."""
         if self._is_there:

@@ -2,37 +2,24 @@
 
 Of transformers almost nothing is loaded by `import transformers`; a child that has to import one model's class pays two
 seconds of processor time for it. Only the library's own modules are imported here: nothing of a repository is read.
+
+Ctrl-C waits until that is done: inside torch's import, C++ that calls Python aborts the process by it, and callbacks of
+the import drop it.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
-from functools import cache, wraps
-from typing import ParamSpec
+from functools import cache
 
-from wirecheck.child_process import holding_interrupts
+from wirecheck.interrupts import undisturbed
 from wirecheck.zoo import build, load_ghosts, quiet, transformers_library
-
-P = ParamSpec("P")
-
-
-def _undisturbed(work: Callable[P, None]) -> Callable[P, None]:
-    """Ctrl-C waits until the work is done: inside torch's import, C++ that calls Python aborts the process by it, and
-    callbacks of the import drop it."""
-
-    @wraps(work)
-    def held(*given: P.args, **named: P.kwargs) -> None:
-        with holding_interrupts() as let_come:
-            work(*given, **named)
-        let_come()
-
-    return held
 
 
 @cache
-@_undisturbed
+@undisturbed
 def import_libraries() -> None:
     """torch, and of transformers what every probe beyond the files needs.
 
@@ -47,7 +34,7 @@ def import_libraries() -> None:
 
 
 @cache
-@_undisturbed
+@undisturbed
 def import_class(model_type: str) -> None:
     """The library's class of that type, where it has one and can import it here: else the probe says so."""
     library = transformers_library()
@@ -55,7 +42,7 @@ def import_class(model_type: str) -> None:
         library.AutoModelForCausalLM._model_mapping[type(library.AutoConfig.for_model(model_type))]
 
 
-@_undisturbed
+@undisturbed
 def warm_up(model_types: Iterable[str]) -> None:
     """Import the library's classes of those types, and whatever building, filling and encoding needs."""
     import torch
