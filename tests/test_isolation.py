@@ -308,3 +308,14 @@ def test_a_platform_without_fork_cannot(monkeypatch):
     monkeypatch.delattr(os, "fork")
     with pytest.raises(CannotRun, match="platform"):
         list(isolated(all_kinds, LONG))
+
+
+def test_a_long_record_comes_in_time_that_grows_with_its_length_and_one_without_end_is_refused(monkeypatch):
+    monkeypatch.setattr(isolation, "MOST_RECORD_BYTES", 1 << 24)
+    long = FACT.model_copy(update={"value": "x" * (1 << 23)})
+    begin = time.process_time()
+    assert list(isolated(lambda: iter((long, FACT)), LONG, fresh=False)) == [long, FACT]
+    assert time.process_time() - begin < 1  # every chunk searched once; the whole line each time is 128 times that
+    longer = FACT.model_copy(update={"value": "x" * (1 << 24)})
+    with pytest.raises(ChildFailed, match="a record of more than 16 MiB came from it"):
+        list(isolated(lambda: iter((longer,)), LONG, fresh=False))
