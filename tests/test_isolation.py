@@ -20,6 +20,7 @@ from tests.factories import finding, seen
 from wirecheck import isolation
 from wirecheck.errors import CannotRun
 from wirecheck.isolation import ChildFailed, Yielded, isolated
+from wirecheck.probe import finding_of
 from wirecheck.schema import Fact, Level, MemoryEstimate, MemoryPart, ProbeError
 
 FACT = Fact(key="k", subject="pair", value=1, level=Level.SIMULATED, source="here")
@@ -319,3 +320,11 @@ def test_a_long_record_comes_in_time_that_grows_with_its_length_and_one_without_
     longer = FACT.model_copy(update={"value": "x" * (1 << 24)})
     with pytest.raises(ChildFailed, match="a record of more than 16 MiB came from it"):
         list(isolated(lambda: iter((longer,)), LONG, fresh=False))
+
+
+def test_what_a_finding_says_at_any_length_is_cut_and_half_a_surrogate_pair_spelt_out():
+    long = "x" * 10**6
+    found = finding_of("a", "TOK09", f"\ud800{long}", seen(long, long))
+    assert found.claim.startswith("\\ud800xxx")
+    assert all(len(text) < 10_050 for text in (found.claim, found.evidence[0].source, found.evidence[0].observed))
+    assert found.evidence[0].source.endswith("x… (1,000,000 characters)")
