@@ -10,10 +10,13 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import mmap
 import os
 import platform
 import re
+import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -40,8 +43,14 @@ _DONE = re.compile(r"Done (\d+) runs in (\d+) second")
 _STAT = re.compile(r"stat::(\w+):\s+(\d+)")
 _TELL_EVERY = 50
 _ARTIFACT = ("crash-", "timeout-", "oom-")
+_AT_WORK, _HEAD_BYTES = "at-work", 8
 _HOPELESS = 5
 """Ends in a row within seconds after which a target is given up."""
+_MOST_CPU_S = 20
+"""Processor time after which the kernel ends the process: a native library's loop, which the contract's timer, being
+Python's, cannot interrupt."""
+_MOST_WALL_S = 600
+"""libFuzzer's own limit goes by the clock, which on a busy machine says little: this is for a reader that waits."""
 
 
 # --- in the process that fuzzes ----------------------------------------------------------------------------------
@@ -75,6 +84,20 @@ class _Account:
         told.write_text(json.dumps(self.endings), encoding="utf-8")
 
 
+class _AtWork:
+    """The input under way, in a file that outlives the process, and a bound on its processor time."""
+
+    def __init__(self, path: Path) -> None:
+        with path.open("w+b") as file:
+            file.truncate(_HEAD_BYTES + MOST_BYTES)
+            self.held = mmap.mmap(file.fileno(), 0)
+
+    def on(self, data: bytes) -> None:
+        self.held[: _HEAD_BYTES + len(data)] = len(data).to_bytes(_HEAD_BYTES, "little") + data
+        most = int(time.process_time()) + _MOST_CPU_S
+        resource.setrlimit(resource.RLIMIT_CPU, (most, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+
+
 _INSTRUMENTED = (
     *("wirecheck", "jinja2", "gguf", "tomllib", "junitparser", "transformers.utils.chat_template_utils"),
     *("transformers.configuration_utils", "transformers.modeling_rope_utils"),
@@ -98,11 +121,12 @@ def _inside(name: str, place: Path, seconds: int) -> None:
     from tests.fuzz.mutators import Mutator
 
     watch, account = Watch(), _Account(place)
-    mutator = Mutator(one.shape, begins)
+    mutator, at_work = Mutator(one.shape, begins), _AtWork(place / _AT_WORK)
 
     def test(data: bytes) -> None:
         _emptied(folder)
         one.place(data, folder)
+        at_work.on(data)
         try:
             account.saw(held(lambda: one.read(data, folder), one.errors, one.bounds, watch, exact=False))
         except Breach as breach:
@@ -114,7 +138,7 @@ def _inside(name: str, place: Path, seconds: int) -> None:
     flags = [
         f"-max_total_time={seconds}",
         f"-max_len={MOST_BYTES}",
-        "-timeout=20",
+        f"-timeout={_MOST_WALL_S}",
         "-print_final_stats=1",
         "-rss_limit_mb=6000",
     ]
@@ -195,7 +219,16 @@ def _one_process(one: Target, place: Path, seconds: int) -> tuple[int, str]:
     environment = os.environ | {"TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     with (place / "stderr.txt").open("wb") as told:
         done = subprocess.run(command, env=environment, stdout=told, stderr=subprocess.STDOUT, check=False)
+    if done.returncode == -signal.SIGXCPU:
+        _keep_at_work(place)
     return done.returncode, (place / "stderr.txt").read_text(encoding="utf-8", errors="replace")
+
+
+def _keep_at_work(place: Path) -> None:
+    """The input on which the processor time ran out, named as libFuzzer names those of its own limit."""
+    told = (place / _AT_WORK).read_bytes()
+    data = told[_HEAD_BYTES:][: int.from_bytes(told[:_HEAD_BYTES], "little")]
+    (place / f"timeout-{hashlib.sha1(data, usedforsecurity=False).hexdigest()}").write_bytes(data)
 
 
 def _artifacts(place: Path) -> list[Path]:

@@ -36,6 +36,14 @@ def test_a_tokenizer_that_makes_thousands_of_tokens_of_a_line_is_not_used(llama,
         zoo.load_tokenizer(take(parse_ref(str(llama))), trust_remote_code=False)
 
 
+def test_a_decoder_that_makes_a_book_of_a_line_is_not_used(llama):
+    path = llama / "tokenizer.json"
+    swell = {"type": "Replace", "pattern": {"Regex": "."}, "content": "x" * 10**5}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"decoder": swell}))
+    with pytest.raises(zoo.Unloadable, match=r"it makes \d+ characters of \d+ tokens, which no tokenizer does"):
+        zoo.load_tokenizer(take(parse_ref(str(llama))), trust_remote_code=False)
+
+
 def test_a_file_of_the_users_is_read_up_to_a_bound(tmp_path):
     (tmp_path / "x").write_bytes("é\r\n".encode())
     assert bounded_text(tmp_path / "x", 4) == "é\n"

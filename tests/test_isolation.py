@@ -20,6 +20,7 @@ from tests.factories import finding, seen
 from wirecheck import isolation
 from wirecheck.errors import CannotRun
 from wirecheck.isolation import ChildFailed, Yielded, isolated
+from wirecheck.probe import finding_of
 from wirecheck.schema import Fact, Level, MemoryEstimate, MemoryPart, ProbeError
 
 FACT = Fact(key="k", subject="pair", value=1, level=Level.SIMULATED, source="here")
@@ -308,3 +309,22 @@ def test_a_platform_without_fork_cannot(monkeypatch):
     monkeypatch.delattr(os, "fork")
     with pytest.raises(CannotRun, match="platform"):
         list(isolated(all_kinds, LONG))
+
+
+def test_a_long_record_comes_in_time_that_grows_with_its_length_and_one_without_end_is_refused(monkeypatch):
+    monkeypatch.setattr(isolation, "MOST_RECORD_BYTES", 1 << 24)
+    long = FACT.model_copy(update={"value": "x" * (1 << 23)})
+    begin = time.process_time()
+    assert list(isolated(lambda: iter((long, FACT)), LONG, fresh=False)) == [long, FACT]
+    assert time.process_time() - begin < 1  # every chunk searched once; the whole line each time is 128 times that
+    longer = FACT.model_copy(update={"value": "x" * (1 << 24)})
+    with pytest.raises(ChildFailed, match="a record of more than 16 MiB came from it"):
+        list(isolated(lambda: iter((longer,)), LONG, fresh=False))
+
+
+def test_what_a_finding_says_at_any_length_is_cut_and_half_a_surrogate_pair_spelt_out():
+    long = "x" * 10**6
+    found = finding_of("a", "TOK09", f"\ud800{long}", seen(long, long))
+    assert found.claim.startswith("\\ud800xxx")
+    assert all(len(text) < 10_050 for text in (found.claim, found.evidence[0].source, found.evidence[0].observed))
+    assert found.evidence[0].source.endswith("x… (1,000,000 characters)")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import io
-import os
 from pathlib import Path
 
 MOST_RECORD_BYTES = 512 << 20
@@ -12,12 +11,16 @@ MOST_RECORD_BYTES = 512 << 20
 MOST_WRITTEN_BYTES = 16 << 20
 """Of what a person writes: a wirecheck.toml, a list of models, claims, a template."""
 
+_PIECE = 1 << 20
+
 
 def bounded_text(path: Path, most: int = MOST_WRITTEN_BYTES) -> str:
     """As `Path.read_text` in UTF-8, of at most that many bytes; a pipe's too. Raises OSError past them, and as that."""
-    with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size  # what is asked for is set aside first; a pipe has no size
-        content = file.read(min(size or most, most) + 1)
-    if len(content) > most:
+    held = io.BytesIO()
+    with path.open("rb") as file:  # a piece at a time: what is asked for at once is set aside first
+        while held.tell() <= most and (piece := file.read(min(_PIECE, most + 1 - held.tell()))):
+            held.write(piece)
+    if held.tell() > most:
         raise OSError(errno.EFBIG, f"it has more than the {most >> 20} MiB that are read")
-    return io.TextIOWrapper(io.BytesIO(content), encoding="utf-8").read()
+    held.seek(0)
+    return io.TextIOWrapper(held, encoding="utf-8").read()

@@ -21,6 +21,11 @@ def printable(text: str) -> str:
     return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
 
 
+def whole_letters(text: str) -> str:
+    """The text with every half of a surrogate pair, which no record can hold, spelt out."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 class WirecheckError(Exception):
     """A failure wirecheck foresaw: one line for the user, and what to do next."""
 
@@ -82,5 +87,6 @@ class CannotRun(Exception):
     """
 
     def __init__(self, reason: str) -> None:
+        reason = whole_letters(reason)
         super().__init__(reason)
         self.reason = reason

@@ -32,6 +32,10 @@ _POLL_S = 0.2
 _CHUNK = 1 << 16
 _KEPT_CHARS = 4000
 """Of what the process prints, this much of the end is kept for the record of a crash."""
+TOO_LONG = "RecordTooLong"
+"""The type of the error of a process that says more in one record than is read."""
+MOST_RECORD_BYTES = 1 << 26
+"""Of one record; a probe's longest has some tens of thousands."""
 
 
 class ChildFailed(Exception):
@@ -59,10 +63,10 @@ def isolated(
     """What `work()` yields in a process of its own, as it comes. A fork computes on `one_thread`, or as the parent.
 
     Raises CannotRun as `work` does, where there is no fork, and where memory ran out; ChildFailed for any other
-    exception (SystemExit too), for a process that ended or was killed, and after `seconds`, which a `Begun` counts
-    anew, with its own. The process and what it started end with this generator (but for what left its session), and
-    its output is seen nowhere but in the error. `fresh`: a fresh interpreter, for which `work` is pickled, and no fork;
-    None is as the module says.
+    exception (SystemExit too), for a process that ended or was killed, for a record past its bound, and after
+    `seconds`, which a `Begun` counts anew, with its own. The process and what it started end with this generator (but
+    for what left its session), and its output is seen nowhere but in the error. `fresh`: a fresh interpreter, for which
+    `work` is pickled, and no fork; None is as the module says.
     """
     if not hasattr(os, "fork"):
         raise CannotRun(f"{words.work} is run in a forked child, which this platform does not have")
@@ -102,7 +106,8 @@ class _Child:
     stack: str = ""
     status: int | None = None
     _open: set[int] = field(default_factory=set)
-    _pending: bytes = b""
+    _pending: bytearray = field(default_factory=bytearray)
+    """The line that has not ended yet."""
 
     def __post_init__(self) -> None:
         self._open = {self.records, self.output}
@@ -119,9 +124,7 @@ class _Child:
     def read(self, wait_s: float) -> list[tuple[str, str]] | None:
         """Whole records as (kind, JSON), waiting so long for something to come; None when nothing came."""
         ready = select.select([*self._open], [], [], max(0.0, wait_s))[0]
-        for pipe in ready:
-            self._take(pipe)
-        *lines, self._pending = self._pending.split(b"\n")
+        lines = [line for pipe in ready for line in self._take(pipe)]
         return self._sorted(lines) if ready else None
 
     def drain(self, most_s: float) -> list[tuple[str, str]]:
@@ -131,18 +134,28 @@ class _Child:
             found += more
         return found
 
-    def _take(self, pipe: int) -> None:
+    def _take(self, pipe: int) -> list[bytes]:
+        """What came through that pipe: the lines that have ended with it. Raises ChildFailed for one without end."""
         try:
             chunk = os.read(pipe, _CHUNK)
         except BlockingIOError:
-            return
+            return []
         if not chunk:
             self._open.discard(pipe)
         elif pipe == self.output:
             self.num_printed += len(chunk)
             self.printed = (self.printed + chunk.decode(errors="replace"))[-_KEPT_CHARS:]
         else:
-            self._pending += chunk
+            first, *further = chunk.split(b"\n")  # never the whole line again, which may be long
+            self._pending += first
+            if len(self._pending) > MOST_RECORD_BYTES:
+                words = f"a record of more than {MOST_RECORD_BYTES >> 20} MiB came from it"
+                raise ChildFailed(ProbeError(type=TOO_LONG, message=words, traceback=""))
+            if further:
+                lines = [bytes(self._pending), *further[:-1]]
+                self._pending = bytearray(further[-1])
+                return lines
+        return []
 
     def _sorted(self, lines: list[bytes]) -> list[tuple[str, str]]:
         """The records among the lines; what faulthandler wrote is kept as the stack."""

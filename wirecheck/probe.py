@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from wirecheck.codes import CODES
+from wirecheck.errors import whole_letters
 from wirecheck.loan import Loan
 from wirecheck.schema import (
     Evidence,
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
 Yielded = Finding | Fact | MemoryEstimate
 T = TypeVar("T")
+MOST_LETTERS = 10_000
+"""Of a claim, and of each text of its evidence."""
 
 
 def _always(_wire: WireSpec, _policy: Policy) -> bool:
@@ -84,10 +87,22 @@ def finding_of(
         name=entry.name,
         severity=severity,
         subject=subject,
-        claim=claim,
-        evidence=evidence,
+        claim=_cut(claim),
+        evidence=tuple(map(_cut_evidence, evidence)),
         remedy=(remedy or entry.remedy) if needed else remedy,
     )
+
+
+def _cut(text: str) -> str:
+    """What a stranger's files say at any length, a finding says up to a bound, and half a surrogate pair spelt out."""
+    text = whole_letters(text)
+    return text if len(text) <= MOST_LETTERS else f"{text[:MOST_LETTERS]}… ({len(text):,} characters)"
+
+
+def _cut_evidence(seen: Evidence) -> Evidence:
+    held = {name: getattr(seen, name) for name in ("source", "observed", "expected")}
+    cut = {name: _cut(value) for name, value in held.items() if isinstance(value, str)}
+    return seen.model_copy(update=cut)
 
 
 @dataclass

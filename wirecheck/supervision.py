@@ -24,7 +24,7 @@ from wirecheck.confinement import Fence, bound_cpu, bound_memory, confine
 from wirecheck.errors import CannotRun
 from wirecheck.isolated_child import Begun, Done
 from wirecheck.isolated_child import Yielded as Step
-from wirecheck.isolation import START_S, ChildFailed, Words, isolated
+from wirecheck.isolation import START_S, TOO_LONG, ChildFailed, Words, isolated
 from wirecheck.model_types import known_model_types
 from wirecheck.probe import Probe, finding_of
 from wirecheck.runner import Check, Silent
@@ -194,6 +194,8 @@ def _own_doing(error: ProbeError, cpu_s: int) -> str | None:
     match error.type:
         case "TimeoutError":
             return None
+        case kind if kind == TOO_LONG:
+            return f"was ended: {error.message}"
         case "ProcessExited":
             return "ended the process without an error"
         case "ProcessKilled":

@@ -17,6 +17,8 @@ _WORDS = "Hello, world! 1,234 déjà vu 你好 안녕 🙂\n\tx = {}"
 """Letters of several scripts, figures, signs, white space."""
 _MOST_TOKENS = 4096
 """Of those words: a tokenizer by bytes makes some eighty of them, and whoever makes more makes them of every text."""
+_MOST_LETTERS = 65_536
+"""Of those tokens decoded."""
 _ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 _AT_WORK = ("_encode_plus", "_decode")
 """Methods of transformers' tokenizers through which all encoding and decoding goes."""
@@ -46,7 +48,9 @@ def tried(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
             ids = tokenizer(_WORDS, add_special_tokens=special)["input_ids"]
             if len(ids) > _MOST_TOKENS:
                 raise ValueError(f"it makes {len(ids)} tokens of {len(_WORDS)} characters, which no tokenizer does")
-            tokenizer.decode(ids)
+            letters = len(tokenizer.decode(ids))
+            if letters > _MOST_LETTERS:
+                raise ValueError(f"it makes {letters} characters of {len(ids)} tokens, which no tokenizer does")
         for role in _ROLES:
             getattr(tokenizer, f"{role}_token_id", None)
     return tokenizer

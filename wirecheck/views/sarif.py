@@ -227,7 +227,8 @@ def _locations(result: PairResult, finding: Finding) -> Iterator[Location]:
 
 def _uris(result: PairResult, finding: Finding, source: str) -> Iterator[str]:
     """The file of the model whose commit the source names, else the model; for the pair, both models."""
-    sides = [model for side, model in story.sides(result) if finding.subject in (side, "pair")]
+    both = story.sides(result)  # a record made by somebody else may speak of a side that it lacks
+    sides = [model for side, model in both if finding.subject in (side, "pair")] or [model for _, model in both]
     named = _IN_A_FILE.fullmatch(source)
     if named:
         owners = [model for model in sides if model.commit.startswith(named["commit"])] or sides
