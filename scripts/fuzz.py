@@ -49,8 +49,8 @@ _HOPELESS = 5
 _MOST_CPU_S = 20
 """Processor time after which the kernel ends the process: a native library's loop, which the contract's timer, being
 Python's, cannot interrupt."""
-_MOST_WALL_S = 600
-"""libFuzzer's own limit goes by the clock, which on a busy machine says little: this is for a reader that waits."""
+_MOST_LATE_S = 300
+"""By the clock, after a process should have ended: it is killed, and what it was reading is a reader that waits."""
 
 
 # --- in the process that fuzzes ----------------------------------------------------------------------------------
@@ -138,7 +138,7 @@ def _inside(name: str, place: Path, seconds: int) -> None:
     flags = [
         f"-max_total_time={seconds}",
         f"-max_len={MOST_BYTES}",
-        f"-timeout={_MOST_WALL_S}",
+        "-timeout=0",  # libFuzzer's goes by the clock, which on a busy machine says little
         "-print_final_stats=1",
         "-rss_limit_mb=6000",
     ]
@@ -218,14 +218,20 @@ def _one_process(one: Target, place: Path, seconds: int) -> tuple[int, str]:
     command = [sys.executable, __file__, one.name, str(place), str(seconds), "--inside"]
     environment = os.environ | {"TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     with (place / "stderr.txt").open("wb") as told:
-        done = subprocess.run(command, env=environment, stdout=told, stderr=subprocess.STDOUT, check=False)
-    if done.returncode == -signal.SIGXCPU:
+        fuzzer = subprocess.Popen(command, env=environment, stdout=told, stderr=subprocess.STDOUT)
+        try:
+            code = fuzzer.wait(seconds + _MOST_LATE_S)
+        except subprocess.TimeoutExpired:
+            fuzzer.kill()
+            fuzzer.wait()
+            code = -signal.SIGXCPU
+    if code == -signal.SIGXCPU:
         _keep_at_work(place)
-    return done.returncode, (place / "stderr.txt").read_text(encoding="utf-8", errors="replace")
+    return code, (place / "stderr.txt").read_text(encoding="utf-8", errors="replace")
 
 
 def _keep_at_work(place: Path) -> None:
-    """The input on which the processor time ran out, named as libFuzzer names those of its own limit."""
+    """The input on which the time ran out, named as libFuzzer names those of its own limit."""
     told = (place / _AT_WORK).read_bytes()
     data = told[_HEAD_BYTES:][: int.from_bytes(told[:_HEAD_BYTES], "little")]
     (place / f"timeout-{hashlib.sha1(data, usedforsecurity=False).hexdigest()}").write_bytes(data)
