@@ -77,6 +77,15 @@ def test_every_finding_of_every_run_and_every_input_that_ended_the_fuzzer_is_kep
     assert {(run["target"], name) for run in page.runs() for name in run["findings"] + run["artifacts"]} <= known
 
 
+def test_an_input_that_ended_the_fuzzer_is_mended_or_told_as_open():
+    open_ones = {name for one in page.mended() if "mended" not in one for name in one["inputs"]}
+    ended = {name for run in page.runs() for name in run["artifacts"]}
+    explained = {name for one in page.mended() if "mended" in one for name in one["inputs"]}
+    assert ended <= open_ones | explained
+    assert page.page().count(" × 77") == sum("77" in run["process_ends"] for run in page.runs())
+    assert all(f"`{name}`" in page.page().split("## Open")[1] for name in open_ones)
+
+
 def test_the_page_is_as_its_log_has_it():
     assert page.PAGE.read_text(encoding="utf-8") == page.page()
 

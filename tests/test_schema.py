@@ -6,7 +6,17 @@ import pytest
 from pydantic import ValidationError
 
 from tests.factories import pair_result
-from wirecheck.schema import Evidence, Finding, Level, MemoryEstimate, MemoryPart, PairResult, Severity
+from wirecheck.schema import (
+    Evidence,
+    Fact,
+    Finding,
+    Level,
+    MemoryEstimate,
+    MemoryPart,
+    PairResult,
+    ProbeError,
+    Severity,
+)
 
 
 def estimate(**changes) -> MemoryEstimate:
@@ -71,3 +81,17 @@ def test_of_equal_facts_the_strongest_speaks():
         ranks = [f.level.rank for r in result.runs for f in r.facts if (f.subject, f.key) == (subject, key)]
         assert result.fact(subject, key).level.rank == max(ranks)
     assert result.fact("a", "no such fact") is None
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda text: Evidence(level="inspected", source=text, observed=text, expected=text),
+        lambda text: Fact(key="k", subject="a", value=text, level="inspected", source=text),
+        lambda text: ProbeError(type="E", message=text, traceback=text),
+    ],
+)
+def test_half_of_a_surrogate_pair_is_spelt_out(made):
+    record = made("a\ud800")
+    assert record == made("a\\ud800")
+    assert type(record).model_validate_json(record.model_dump_json()) == record

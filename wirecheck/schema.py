@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from wirecheck.errors import whole_letters
 from wirecheck.record import LADDER, Level, Outcome, Record, Scalar, Severity, Subject, same
 from wirecheck.specs import Acceptance, Expectation, GpuRequest, LockedSide, Pin, Policy, TrainSpec, WireSpec
 from wirecheck.timeline_records import MemoryTimeline, TimelinePart, TimelinePhase
@@ -65,7 +66,19 @@ __all__ = [
 SCHEMA_VERSION: Literal[1] = 1
 
 
-class Evidence(Record):
+class _Quoting(Record):
+    """A record whose texts may be a stranger's: half of a surrogate pair, which JSON spells and no text holds, is spelt
+    out in it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _whole(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        return {name: whole_letters(value) if isinstance(value, str) else value for name, value in given.items()}
+
+
+class Evidence(_Quoting):
     """One observation: where a reader can go to see the same thing."""
 
     level: Level
@@ -102,7 +115,7 @@ class Finding(Record):
         return max((e.level for e in self.evidence), key=lambda level: level.rank)
 
 
-class Fact(Record):
+class Fact(_Quoting):
     """One figure of a model or a pair, with the rung and the source it was read from."""
 
     key: str
@@ -124,7 +137,7 @@ def strongest(facts: Iterable[Fact], subject: Subject, key: str) -> Fact | None:
     return max(named, key=lambda fact: fact.level.rank, default=None)
 
 
-class ProbeError(Record):
+class ProbeError(_Quoting):
     """What ended a crashed probe."""
 
     type: str

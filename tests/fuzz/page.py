@@ -37,7 +37,7 @@ makes a hundred letters of each, several times over). That is what the limits of
 
 _COLUMNS = (
     *("target", "began (UTC)", "seconds", "executions", "per second", "read as a value", "edges", "features", "corpus"),
-    *("peak MiB", "findings"),
+    *("peak MiB", "ends", "findings"),
 )
 
 
@@ -58,9 +58,9 @@ def runs() -> list[dict[str, Any]]:
     return [json.loads(line) for line in LOG.read_text(encoding="utf-8").splitlines()]
 
 
-def mended() -> list[dict[str, str]]:
-    """What was found, and how it was mended."""
-    told: list[dict[str, str]] = tomllib.loads(MENDED.read_text(encoding="utf-8"))["finding"]
+def mended() -> list[dict[str, Any]]:
+    """What was found, and how it was mended; without `mended`, what nobody can explain."""
+    told: list[dict[str, Any]] = tomllib.loads(MENDED.read_text(encoding="utf-8"))["finding"]
     return told
 
 
@@ -69,10 +69,11 @@ def _runs() -> Iterator[str]:
     yield (
         "Edges and features are libFuzzer's counts over the instrumented Python code (wirecheck, jinja2, gguf, "
         "tomllib, junitparser, transformers' configs); a finding is a kind of breach, of which the smallest "
-        "input was kept.\n"
+        "input was kept. An end is of a fuzzing process, before its time, by itself or by a signal (-14 is an alarm "
+        "clock of libFuzzer's, since taken out); with one, its peak and its last seconds are not known.\n"
     )
     yield f"| {' | '.join(_COLUMNS)} |"
-    yield "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
+    yield "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|---|--:|"
     for run in runs():
         spent = run["fuzzed_s"] or run["seconds"]
         total = sum(run["endings"].values())
@@ -80,13 +81,22 @@ def _runs() -> Iterator[str]:
         cells = (
             *(run["target"], run["began"].replace("T", " ").rstrip("Z"), str(spent), f"{run['executions']:,}"),
             *(f"{run['executions'] / spent:,.0f}", share, f"{run['edges']:,}", f"{run['features']:,}"),
-            *(f"{run['corpus']:,}", str(run["peak_mb"]), str(len(run["findings"]) + len(run["artifacts"]))),
+            *(
+                f"{run['corpus']:,}",
+                str(run["peak_mb"] or "-"),
+                _ends(run),
+                str(len(run["findings"]) + len(run["artifacts"])),
+            ),
         )
         yield f"| {' | '.join(cells)} |"
     seconds, executions = (sum(run[key] for run in runs()) for key in ("fuzzed_s", "executions"))
     yield f"\nIn all: {executions:,} executions in {seconds / 60:.0f} minutes of fuzzing."
     for told in sorted({json.dumps(run["versions"], sort_keys=True) for run in runs()}):
         yield "Versions: " + ", ".join(f"{name} {held}" for name, held in json.loads(told).items()) + "."
+
+
+def _ends(run: dict[str, Any]) -> str:
+    return ", ".join(f"{count} × {status}" for status, count in run["process_ends"].items()) or "0"
 
 
 def _kept() -> Iterator[str]:
@@ -100,10 +110,24 @@ def _kept() -> Iterator[str]:
 
 
 def _mended() -> Iterator[str]:
+    unexplained = [one for one in mended() if "mended" not in one]
     yield "## Found and mended\n"
-    yield "Every input below is kept in `tests/fuzz/regressions/TARGET/` and ends as it should now; none is open.\n"
+    yield "Every input below is kept in `tests/fuzz/regressions/TARGET/` and ends as it should now.\n"
     yield "| target | what happened | how it was mended | input |"
     yield "|---|---|---|---|"
     for one in mended():
-        inputs = ", ".join(f"`{name}`" for name in one["inputs"])
-        yield f"| {one['target']} | {one['what']} | {one['mended']} | {inputs} |"
+        if one not in unexplained:
+            yield f"| {one['target']} | {one['what']} | {one['mended']} | {_inputs(one)} |"
+    yield "\n## Open\n"
+    if not unexplained:
+        yield "None."
+        return
+    yield "Seen once, and not again: kept in the same place, and read again under the contract.\n"
+    yield "| target | what happened | input |"
+    yield "|---|---|---|"
+    for one in unexplained:
+        yield f"| {one['target']} | {one['what']} | {_inputs(one)} |"
+
+
+def _inputs(one: dict[str, Any]) -> str:
+    return ", ".join(f"`{name}`" for name in one["inputs"])
