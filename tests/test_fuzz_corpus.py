@@ -82,7 +82,6 @@ def test_an_input_that_ended_the_fuzzer_is_mended_or_told_as_open():
     ended = {name for run in page.runs() for name in run["artifacts"]}
     explained = {name for one in page.mended() if "mended" in one for name in one["inputs"]}
     assert ended <= open_ones | explained
-    assert page.page().count(" × 77") == sum("77" in run["process_ends"] for run in page.runs())
     assert all(f"`{name}`" in page.page().split("## Open")[1] for name in open_ones)
 
 

@@ -96,7 +96,7 @@ def _runs() -> Iterator[str]:
 
 
 def _ends(run: dict[str, Any]) -> str:
-    return ", ".join(f"{count} × {status}" for status, count in run["process_ends"].items()) or "0"
+    return ", ".join(f"{count} with {status}" for status, count in run["process_ends"].items()) or "0"
 
 
 def _kept() -> Iterator[str]:
