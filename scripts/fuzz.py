@@ -227,6 +227,8 @@ def _one_process(one: Target, place: Path, seconds: int) -> tuple[int, str]:
             code = -signal.SIGXCPU
     if code == -signal.SIGXCPU:
         _keep_at_work(place)
+    if code:
+        shutil.copy(place / "stderr.txt", place / f"stderr-{fuzzer.pid}.txt")
     return code, (place / "stderr.txt").read_text(encoding="utf-8", errors="replace")
 
 
