@@ -94,8 +94,16 @@ class _AtWork:
 
     def on(self, data: bytes) -> None:
         self.held[: _HEAD_BYTES + len(data)] = len(data).to_bytes(_HEAD_BYTES, "little") + data
-        most = int(time.process_time()) + _MOST_CPU_S
-        resource.setrlimit(resource.RLIMIT_CPU, (most, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+        _bound_cpu(int(time.process_time()) + _MOST_CPU_S)
+
+    def off(self) -> None:
+        """Between two inputs the fuzzer's own work takes what it takes."""
+        _bound_cpu(resource.RLIM_INFINITY)
+
+
+def _bound_cpu(most: int) -> None:
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    resource.setrlimit(resource.RLIMIT_CPU, (hard if most == resource.RLIM_INFINITY else most, hard))
 
 
 _INSTRUMENTED = (
@@ -131,6 +139,8 @@ def _inside(name: str, place: Path, seconds: int) -> None:
             account.saw(held(lambda: one.read(data, folder), one.errors, one.bounds, watch, exact=False))
         except Breach as breach:
             account.broke(breach, data)
+        finally:
+            at_work.off()
 
     def change(data: bytes, most: int, seed: int) -> bytes:
         return mutator.change(data, most, seed, atheris.Mutate)
