@@ -122,7 +122,7 @@ def _mended() -> Iterator[str]:
     if not unexplained:
         yield "None."
         return
-    yield "Seen once, and not again: kept in the same place, and read again under the contract.\n"
+    yield "Ends of the fuzzing process itself, at inputs that end as they should when they are read again, as in CI.\n"
     yield "| target | what happened | input |"
     yield "|---|---|---|"
     for one in unexplained:
