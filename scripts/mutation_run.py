@@ -281,7 +281,7 @@ def warm(mutants: list[Mutant], known: Bearing, log: Log, workers: int, base: st
     files = sorted({test.partition("::")[0] for test in known.seconds})
 
     def work(session: pytest.Session) -> None:
-        control(session, mutants[:1], known, workers)
+        control(mutants, lambda _: run_until_failure(session, list(known.seconds)), known, workers)
         pool = Pool(workers, log)
         for mutant in mutants:
             tests = known.tests(mutant) if mutant.function else _of_the_row(mutant, known.seconds)
@@ -292,7 +292,7 @@ def warm(mutants: list[Mutant], known: Bearing, log: Log, workers: int, base: st
     in_fork(lambda: _pytest(files, work, base))
 
 
-def control(session: pytest.Session, any_one: list[Mutant], known: Bearing, workers: int) -> None:
+def control(mutants: list[Mutant], work: Callable[[Mutant], str], known: Bearing, workers: int) -> None:
     """The sound code must live where the mutants are tried: in as many forks at once, with every test."""
 
     def ended(_: Mutant, outcome: str, by: str) -> None:
@@ -300,8 +300,9 @@ def control(session: pytest.Session, any_one: list[Mutant], known: Bearing, work
             raise SystemExit(f"beside another fork the sound code does not pass: {outcome}, {by}")
 
     pool = Pool(workers, ended)
-    for mutant in any_one * workers:
-        pool.start(mutant, lambda: run_until_failure(session, list(known.seconds)), _longest(known, known.seconds))
+    for mutant in mutants[:1] * workers:
+        sound = mutant._replace(source=(ROOT / mutant.file).read_text(encoding="utf-8"))
+        pool.start(sound, lambda m=sound: work(m), 2 * LONGEST_S + _longest(known, known.seconds))
     pool.all()
 
 
@@ -328,6 +329,7 @@ def _longest(known: Bearing, tests: Iterable[str]) -> float:
 
 def cold(mutants: list[Mutant], known: Bearing, log: Log, workers: int, base: str) -> None:
     """Try each in a fork that imports the package with the mistake in it."""
+    control(mutants, lambda sound: _fresh(sound, list(known.seconds), base), known, workers)
     pool = Pool(workers, log)
     for mutant in mutants:
         tests = known.tests(mutant)

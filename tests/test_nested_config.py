@@ -48,10 +48,26 @@ def test_cfg02_of_the_version_that_is_installed_is_no_newer(check):
 
 
 def test_cfg03_of_a_type_that_is_not_native_is_a_note(tmp_path):
-    """Whether its class is not named, or wraps another model."""
+    """Whether its class is not named, wraps another model, or ends in a head that is not a language model's."""
     silent = config_folder(tmp_path / "silent", LLAMA, without=("architectures",), model_type="newest")
     wraps = {"model_type": "newest", "architectures": ["NewestForConditionalGeneration"], "text_config": LLAMA}
-    for folder in (silent, config_folder(tmp_path / "wraps", wraps)):
+    other = LLAMA | {"model_type": "newest", "architectures": ["NewestForSequenceClassification"]}
+    for folder in (silent, config_folder(tmp_path / "wraps", wraps), config_folder(tmp_path / "other", other)):
         output = run(CONFIG, model_bench(folder))
         assert output.severity("CFG03") == "note"
         assert "is not established" in output.claim("CFG03")
+
+
+def test_the_first_token_is_the_text_parts_and_else_the_top_levels(check):
+    """A part of any other name is not asked, though it be called None."""
+    for config, bos, key in (
+        ({"model_type": "gemma3", "bos_token_id": 2, "text_config": LLAMA}, 1, "text_config.bos_token_id"),
+        (
+            {"model_type": "gemma3", "bos_token_id": 2, "text_config": LLAMA | {"bos_token_id": None}},
+            2,
+            "bos_token_id",
+        ),
+        (LLAMA | {"None": {"bos_token_id": 7}}, 1, "bos_token_id"),
+    ):
+        fact = check(config).facts["config_bos_id"]
+        assert (fact.value, fact.source.partition("#")[2]) == (bos, key)
