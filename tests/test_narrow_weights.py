@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from tests.benches import LLAMA, config_folder, model_bench, run
 from tests.shards import TINY, Shapes, raw, shard
 from wirecheck.probes.config import CONFIG
@@ -32,9 +34,19 @@ def test_cfg07_fires_on_fp8_codes_whose_declaration_was_stripped(tmp_path):
 
 
 def test_cfg07_warns_of_fp8_without_scales(tmp_path):
-    output = check(tmp_path, NARROW)
-    assert output.severity("CFG07") == "warn"
-    assert "they have no scale" in output.claim("CFG07")
+    folder = config_folder(tmp_path, LLAMA)
+    (folder / "a.safetensors").write_bytes(shard(TINY, b"\x01"))
+    (folder / "b.safetensors").write_bytes(shard({WEIGHT: NARROW[WEIGHT]}, b"\x01"))
+    weight_map = dict.fromkeys(TINY, "a.safetensors") | {WEIGHT: "b.safetensors"}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    (finding,) = run(CONFIG, model_bench(folder)).of("CFG07")
+    assert finding.severity == "warn"
+    assert finding.claim == (
+        f"1 weight matrices are stored in 8 bits or less ({WEIGHT} is F8_E4M3), and config.json declares no "
+        "quantization: they have no scale and are read as plain numbers."
+    )
+    assert (finding.evidence[0].source.partition("@")[0], finding.evidence[0].level) == ("b.safetensors", "inspected")
+    assert finding.remedy.startswith("Restore `quantization_config`")
 
 
 def test_cfg07_silent_on_wide_weights_and_on_narrow_scales(tmp_path):
@@ -61,6 +73,7 @@ def test_cfg07_counts_the_narrow_tensors_beside_the_declaration(tmp_path):
     assert [(one.source, one.observed) for one in finding.evidence[1:]] == [
         ("tensor a", "3 tensors in 8 bits or less"),
     ]
+    assert {one.level for one in finding.evidence[1:]} == {"inspected"}
 
 
 def test_floats_of_less_than_a_byte_are_codes_with_or_without_a_scale():

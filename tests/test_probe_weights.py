@@ -180,9 +180,9 @@ def test_wgt08_the_text_config_decides(tmp_path, key):
         {"model.layers.0.attention.output.weight": ("BF16", (9, 4)), "something.else": ("BF16", (4, 4))},
         {"vision_tower.embed_tokens.weight": ("BF16", (9, 4))},
         {"a.embed_tokens.weight": ("BF16", (9, 4)), "b.embed_tokens.weight": ("BF16", (16, 4))},
-        {"model.embed_tokens.weight": ("U8", (9, 4))},
+        *({"model.embed_tokens.weight": (packed, (9, 4))} for packed in ("U8", "I8", "U32", "I32")),
     ],
-    ids=["no table", "another tower", "two tables", "packed"],
+    ids=["no table", "another tower", "two tables", "packed", "packed in I8", "packed in U32", "packed in I32"],
 )
 def test_wgt08_unknown_table_no_claim(tmp_path, shapes):
     assert _findings(write_model(tmp_path, shapes), "WGT08") == []
@@ -243,9 +243,21 @@ def test_wgt12_quantised_mixes_are_a_note(tmp_path):
 def test_wgt12_codes_and_no_word_on_their_scale(tmp_path, dtype, beside, fires):
     shapes: Shapes = {f"model.layers.0.mlp.up_proj.{name}": (dtype, (8, 4)) for name in ("weight", beside)}
     config = {**CONFIG, "quantization_config": {"quant_method": "fp8"}}
-    for name, fields, wanted in (("bare", CONFIG, fires), ("said", config, False)):
+    compressed = {**CONFIG, "compression_config": {"format": "int-quantized"}}
+    for name, fields, wanted in (("bare", CONFIG, fires), ("said", config, False), ("compressed", compressed, False)):
         found = _findings(write_model(tmp_path / name, shapes, fields), "WGT12")
         assert (Severity.BLOCK in {f.severity for f in found}) is wanted
+
+
+def test_wgt12_a_scale_is_of_the_matrix_beside_it_and_a_vector_is_none(tmp_path):
+    elsewhere: Shapes = {
+        "model.layers.0.mlp.up_proj.weight": ("F8_E4M3", (8, 4)),
+        "model.layers.1.mlp.up_proj.weight_scale": ("F32", (1,)),
+        "model.scale.0.mlp.weight": ("F8_E4M3", (8, 4)),
+    }
+    assert Severity.BLOCK not in {f.severity for f in _findings(write_model(tmp_path / "a", elsewhere), "WGT12")}
+    vector: Shapes = {**TINY, "model.layers.0.mlp.up_proj.weight": ("I8", (8,))}
+    assert Severity.BLOCK not in {f.severity for f in _findings(write_model(tmp_path / "b", vector), "WGT12")}
 
 
 def _pin(file: str, content: bytes, subject: Any = "a") -> Pin:
