@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tests.planted.bases import make_bases
 from tests.planted.cases import Case, Plant
+from tests.planted.faults_code import CODE
 from tests.planted.faults_config import CONFIG
 from tests.planted.faults_embeds import EMBEDS
 from tests.planted.faults_pair import PAIR
@@ -25,7 +26,7 @@ from tests.planted.harmless import HARMLESS
 from tests.planted.trial import Bench, Result
 from wirecheck.schema import Level
 
-PLANTS: tuple[Plant, ...] = (*CONFIG, *WEIGHTS, *VALUES, *TOKENIZER, *TEMPLATE, *EMBEDS, *WIRE, *PAIR)
+PLANTS: tuple[Plant, ...] = (*CONFIG, *WEIGHTS, *VALUES, *TOKENIZER, *TEMPLATE, *EMBEDS, *WIRE, *PAIR, *CODE)
 CASES: tuple[Case, ...] = (*PLANTS, *HARMLESS)
 FAMILIES = ("CFG", "WGT", "TOK", "TPL", "EMB", "WIR", "PAR", "MEM", "HUB", "ENV")
 

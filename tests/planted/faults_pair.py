@@ -1,4 +1,4 @@
-"""What lies between two models (PAR), memory (MEM), the hub (HUB) and the machine (ENV)."""
+"""What lies between two models (PAR), memory (MEM), a config nested in another, the hub (HUB) and the machine (ENV)."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ from wirecheck.schema import Level, LockedSide, Severity
 _TWINS: dict[str, Any] = {"base": "qwen3", "beside": "qwen3", "severity": Severity.NOTE}
 
 _OTHERS: dict[str, Any] = {"base": "qwen3", "against": ("qwen3", "qwen3"), "severity": Severity.NOTE}
+
+_T5 = {"model_type": "t5", "architectures": ["T5ForConditionalGeneration"], "d_model": 128, "vocab_size": 1024}
+_NESTED = "a vision model is put around the language model, whose sizes then stand in text_config"
 
 
 def _command(ask: Callable[[Hub, Path], tuple[str, ...]], fault: Fault | None = None, **extra: str) -> Any:
@@ -72,6 +75,14 @@ PAIR = (
     _memory("MEM01", "a wire 9,600 wide on one T4", "block", "T4", 9600),
     _memory("MEM01", "a wire 65,536 wide on four H100", "block", "H100-80GB", 65_536, count=4),
     _memory("MEM02", "a wire that a T4 holds by a hair", "warn", "T4", 2976),
+    Plant(
+        base="llama",
+        code="MEM04",
+        severity=Severity.WARN,
+        what="an encoder-decoder's sizes stand under names that the formula does not read",
+        change=lambda m: m.put("config.json", _T5),
+    ),
+    Plant(base="wrapper", code="CFG06", severity=Severity.NOTE, against=("gemma", None), what=_NESTED),
     _hub("HUB01", "the repository is not there", "check the name", _asking("org/other"), Fault(status=404)),
     _hub("HUB01", "the revision is not there", "revision", _asking("org/name@v9")),
     _hub(
