@@ -217,16 +217,9 @@ def test_cfg05_names_every_fault(check):
 
 
 @pytest.mark.parametrize(
-    "changed",
-    [
-        {},
-        {"head_dim": None},
-        {"head_dim": 15, "rope_theta": None},
-        {"head_dim": 24},
-        {"layer_types": ["full_attention"] * 3},
-        {"num_local_experts": 4, "num_experts_per_tok": 4},
-    ],
-)
+    "changed", [{}, {"head_dim": None}, {"head_dim": 15, "rope_theta": None}, {"head_dim": 24},
+                {"layer_types": ["full_attention"] * 3}, {"num_local_experts": 4, "num_experts_per_tok": 4}],
+)  # fmt: skip
 def test_cfg05_silent_on_sizes_that_agree(check, changed):
     assert check(**changed).severity("CFG05") == "ok"
 
