@@ -25,6 +25,7 @@ from pathlib import Path
 from stopwatch import ROOT
 
 TARGET_S = 0.150
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 ONE = """
 import sys
 from wirecheck import cli_check, snapshot
@@ -43,8 +44,7 @@ def seconds(way: str, folder: Path, depth: str) -> float:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     words = ["model", str(folder), "--depth", depth, "--require", depth]
     command = [sys.executable, "-c", ONE, way, *words]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, check=False)
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, check=False)
     if done.returncode not in (0, 1, 3):
         raise RuntimeError(f"{' '.join(words)} ended with {done.returncode}:\n{done.stderr.decode(errors='replace')}")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -90,8 +90,7 @@ print(json.dumps(told))
 
 def parts(folder: Path) -> dict[str, float]:
     """Processor time, s, of each process of a check that does nothing in it."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", PARTS, folder], env=environment, capture_output=True, check=True)
+    done = subprocess.run([sys.executable, "-c", PARTS, folder], env=ENVIRONMENT, capture_output=True, check=True)
     found: dict[str, float] = json.loads(done.stdout)
     return found
 

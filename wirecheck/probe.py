@@ -87,15 +87,14 @@ def finding_of(
         name=entry.name,
         severity=severity,
         subject=subject,
-        claim=_cut(claim),
+        claim=_cut(whole_letters(claim)),
         evidence=tuple(map(_cut_evidence, evidence)),
         remedy=(remedy or entry.remedy) if needed else remedy,
     )
 
 
 def _cut(text: str) -> str:
-    """What a stranger's files say at any length, a finding says up to a bound, and half a surrogate pair spelt out."""
-    text = whole_letters(text)
+    """What a stranger's files say at any length, a finding says up to a bound."""
     return text if len(text) <= MOST_LETTERS else f"{text[:MOST_LETTERS]}… ({len(text):,} characters)"
 
 

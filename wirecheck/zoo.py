@@ -48,6 +48,8 @@ __all__ = [
 
 _ASKS_FOR_TRUST = "trust_remote_code=True"
 """What transformers' refusal to run a repository's code tells the user to pass."""
+PLAIN_ATTENTION = ("eager", "sdpa")
+"""In torch, and of every class that has attention: the library falls back from the second to the first."""
 MOST_PARTS = 1_000_000
 """Layers times experts a config may name before it is taken for hostile."""
 
@@ -90,15 +92,20 @@ def load_config(snapshot: Snapshot, *, trust_remote_code: bool) -> PretrainedCon
     """The config as transformers' class reads it. Raises Unloadable."""
     config: PretrainedConfig = load("AutoConfig", snapshot, trust_remote_code=trust_remote_code)
     # A config may ask for a kernel: one this machine lacks, or code of a third repository. The library's own choice
-    # computes the same.
-    base = transformers_library().PretrainedConfig  # a class without a nested config keeps a stray one as a plain dict
-    for part in (config, config.get_text_config() if hasattr(config, "text_config") else config):
-        if not isinstance(part, base):
-            continue
-        if part._attn_implementation not in ("eager", "sdpa"):
+    # computes the same; what was asked for is looked at by `zoo_kernels`.
+    for part in implementing_parts(config):
+        if part._attn_implementation not in PLAIN_ATTENTION:
             part._attn_implementation = None
         part._experts_implementation = None
     return config
+
+
+def implementing_parts(config: PretrainedConfig) -> Iterator[PretrainedConfig]:
+    """The config, and the language model's nested in it: those in which an implementation may be named."""
+    base = transformers_library().PretrainedConfig  # a class without a nested config keeps a stray one as a plain dict
+    for part in (config, config.get_text_config() if hasattr(config, "text_config") else config):
+        if isinstance(part, base):
+            yield part
 
 
 def load_tokenizer(snapshot: Snapshot, *, trust_remote_code: bool) -> PreTrainedTokenizerBase:

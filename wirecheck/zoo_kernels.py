@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from wirecheck.snapshot import Snapshot
 
-PLAIN = ("eager", "sdpa")
-"""In torch, and of every class that has attention: the library falls back from the second to the first."""
 _ATTENTION, _EXPERTS = "attn_implementation", "experts_implementation"
 
 
@@ -36,7 +34,7 @@ class Named(NamedTuple):
 
 
 def named(snapshot: Snapshot, *, trust_remote_code: bool) -> Named | None:
-    """The first implementation beside `PLAIN` that the config names, built on the meta device. None without any.
+    """The first implementation that the config names, built on the meta device; None for `zoo.PLAIN_ATTENTION` alone.
 
     What would be fetched from a hub is not tried: it is code that nobody here has trusted. Raises Unloadable.
     """
@@ -55,12 +53,10 @@ def named(snapshot: Snapshot, *, trust_remote_code: bool) -> Named | None:
 
 
 def _chosen(config: PretrainedConfig) -> Iterator[tuple[str, str]]:
-    base = zoo.transformers_library().PretrainedConfig
-    parts = (config, config.get_text_config() if hasattr(config, "text_config") else config)
-    for part in (part for part in parts if isinstance(part, base)):
+    for part in zoo.implementing_parts(config):
         for key in (_ATTENTION, _EXPERTS):
             value = getattr(part, f"_{key}", None)
-            if isinstance(value, str) and value not in PLAIN:
+            if isinstance(value, str) and value not in zoo.PLAIN_ATTENTION:
                 yield key, value
 
 
