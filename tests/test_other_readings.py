@@ -152,6 +152,14 @@ def test_an_approximation_of_the_own_activation_is_no_other_reading(tmp_path: Pa
     assert "gelu" not in observed
 
 
+def test_neighbours_of_activations_are_left_alone() -> None:
+    bench = model_bench(LLAMA, train=WIDE)
+    others = {"pooled": torch.nn.MultiheadAttention(8, 2), "gated": torch.nn.GLU(), "learnt": torch.nn.PReLU()}
+    for name, module in others.items():
+        bench.weights.add_module(name, module)
+    assert run(MEANING, bench).severity("EMB13") == "ok"
+
+
 # --- what is compared --------------------------------------------------------------------------------------------
 
 
