@@ -48,9 +48,11 @@ MODULES: dict[str, tuple[str, ...]] = {
     **{f"{PROBES}{name}.py": TOKENS for name in ("tokenizer", "template", "stops", "vocabulary", "pairing")},
     **{f"{PROBES}{name}.py": TOKENS for name in ("template_text", "chats", "rows")},
     f"{PROBES}length.py": ("probe_config", *TOKENS),
+    f"{PROBES}lock.py": ("probe_lock", "probe_records"),
+    f"{PROBES}expectations.py": ("probe_expectations", "probe_records"),
 }
 """What is mutated, and the files of tests that are asked."""
-NOT_TAKEN_UP = tuple(f"{PROBES}{name}.py" for name in ("expectations", "lock", "skeleton", "wire_sizes", "memory"))
+NOT_TAKEN_UP = tuple(f"{PROBES}{name}.py" for name in ("skeleton", "wire_sizes", "memory"))
 """Probes that run no model either, for which the tests to ask have not been chosen."""
 
 
