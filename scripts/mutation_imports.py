@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import compileall
 import importlib
+
+from mutants import ROOT
 
 LIBRARIES = ("jsonschema", "junitparser", "markdown_it", "numpy", "pydantic", "rich", "typer", "yaml")
 TENSORS = (
@@ -15,6 +18,11 @@ TENSORS = (
 
 
 def prepare(*, tensors: bool) -> None:
-    """Import them; `tensors`: torch and transformers too, which make every fork slower."""
+    """Import them; `tensors`: torch and transformers too, which make every fork slower.
+
+    What is mutated and what tests it is compiled first: a fork writes no bytecode, and would do it anew each time.
+    """
+    for folder in ("wirecheck", "tests"):
+        compileall.compile_dir(ROOT / folder, quiet=1)
     for library in (*LIBRARIES, *(TENSORS if tensors else ())):
         importlib.import_module(library)

@@ -329,9 +329,8 @@ def cold(mutants: list[Mutant], known: Bearing, log: Log, workers: int, base: st
     control(mutants, lambda sound: _fresh(sound, list(known.seconds), base), known, workers)
     pool = Pool(workers, log)
     for mutant in mutants:
-        tests = known.tests(mutant)
-        if not mutant.function:  # a table is read by tests that run no line of its file
-            tests += [test for test in known.seconds if test not in tests]
+        # a table is read by tests that run no line of its file: all are asked, the quickest first
+        tests = known.tests(mutant) if mutant.function else sorted(known.seconds, key=known.seconds.__getitem__)
         if tests:
             longest = 2 * LONGEST_S + _longest(known, tests)
             pool.start(mutant, lambda m=mutant, t=tests: _fresh(m, t, base), longest)
