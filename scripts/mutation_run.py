@@ -1,16 +1,16 @@
 """Whether a test notices a planted mistake.
 
-One process imports the libraries. A fork of it imports the package, collects the tests once and learns which test runs
-which line; from then on a mutant of a function is a fork in which that function's code is replaced and the tests that
-run it are run, its own line's first, until one fails. What lived there is tried again in a fork that has imported
-nothing of the package and reads the mutated source through the import system, and so is all that stands outside of
-functions. One kind is not tried a second time: a row of the table of codes, whose fields are replaced where they are.
+One process imports the libraries (`mutation_imports`). A fork of it imports the package, collects the tests once and
+learns which test runs which line; from then on a mutant of a function is a fork in which that function's code is
+replaced and the tests that run it are run, its own line's first, until one fails. What lived there is tried again in a
+fork that has imported nothing of the package and reads the mutated source through the import system, and so is all that
+stands outside of functions. One kind is not tried a second time: a row of the table of codes, whose fields are replaced
+where they are.
 """
 
 from __future__ import annotations
 
 import ast
-import importlib
 import importlib.machinery
 import json
 import os
@@ -36,9 +36,6 @@ LONGEST_S = 20.0
 """Given to a mutant on top of three times what its tests take."""
 MOST_BYTES = 24 << 30
 """Of address space: a mutant that allocates without end fails before the machine does."""
-LIBRARIES = ("jsonschema", "junitparser", "markdown_it", "numpy", "pydantic", "rich", "typer", "yaml")
-TENSORS = ("jinja2", "regex", "safetensors.torch", "tokenizers", "torch", "transformers")
-"""What the tests and the package import that takes long, and is not mutated."""
 
 
 class Bearing(NamedTuple):
@@ -332,9 +329,8 @@ def cold(mutants: list[Mutant], known: Bearing, log: Log, workers: int, base: st
     control(mutants, lambda sound: _fresh(sound, list(known.seconds), base), known, workers)
     pool = Pool(workers, log)
     for mutant in mutants:
-        tests = known.tests(mutant)
-        if not mutant.function:  # a table is read by tests that run no line of its file
-            tests += [test for test in known.seconds if test not in tests]
+        # a table is read by tests that run no line of its file: all are asked, the quickest first
+        tests = known.tests(mutant) if mutant.function else sorted(known.seconds, key=known.seconds.__getitem__)
         if tests:
             longest = 2 * LONGEST_S + _longest(known, tests)
             pool.start(mutant, lambda m=mutant, t=tests: _fresh(m, t, base), longest)
@@ -359,12 +355,6 @@ def _fresh(mutant: Mutant, tests: list[str], base: str) -> str:
 
     _pytest(sorted({test.partition("::")[0] for test in tests}), work, base + str(os.getpid()))
     return failed[0]
-
-
-def prepare(*, tensors: bool) -> None:
-    """Import what is slow and not mutated; `tensors`: torch and transformers too, which make every fork slower."""
-    for library in (*LIBRARIES, *(TENSORS if tensors else ())):
-        importlib.import_module(library)
 
 
 def scratch() -> tempfile.TemporaryDirectory[str]:
