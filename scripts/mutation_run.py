@@ -279,9 +279,16 @@ def warm(mutants: list[Mutant], known: Bearing, log: Log, workers: int, base: st
 
     def work(session: pytest.Session) -> None:
         control(mutants, lambda _: run_until_failure(session, list(known.seconds)), known, workers)
-        pool = Pool(workers, log)
+        latest: dict[str, str] = {}
+
+        def ended(mutant: Mutant, outcome: str, by: str) -> None:
+            log(mutant, outcome, by)
+            latest[mutant.function] = by
+
+        pool = Pool(workers, ended)
         for mutant in mutants:
             tests = known.tests(mutant) if mutant.function else _of_the_row(mutant, known.seconds)
+            tests.sort(key=lambda test: test != latest.get(mutant.function))  # what noticed the last of that function
             if tests and (mutant.function or _is_row(mutant)):
                 pool.start(mutant, lambda m=mutant, t=tests: _swapped(session, m, t), _longest(known, tests))
         pool.all()
@@ -374,7 +381,8 @@ def tried(
     todo = [mutant for mutant in mutants if mutant.key not in done]
     with scratch() as base:
         known = build / "bearing.json"
-        learn(tests, files, known, f"{base}/learn")
+        if not known.exists():  # it holds for this version of package and tests
+            learn(tests, files, known, f"{base}/learn")
         known_lines = load(known)
         warm(todo, known_lines, first, workers, f"{base}/warm")
         ended = first.outcomes()
