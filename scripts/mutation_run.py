@@ -37,7 +37,13 @@ LONGEST_S = 20.0
 MOST_BYTES = 24 << 30
 """Of address space: a mutant that allocates without end fails before the machine does."""
 LIBRARIES = ("jsonschema", "junitparser", "markdown_it", "numpy", "pydantic", "rich", "typer", "yaml")
-TENSORS = ("jinja2", "regex", "safetensors.torch", "tokenizers", "torch", "transformers")
+TENSORS = (
+    *("jinja2", "regex", "safetensors.torch", "tokenizers", "torch", "torch._dynamo", "torch.distributed.tensor"),
+    *("torch.fx.experimental.symbolic_shapes", "transformers", "transformers.convert_slow_tokenizer"),
+    *("transformers.generation.configuration_utils", "transformers.image_transforms", "transformers.video_utils"),
+    *("transformers.modeling_utils", "transformers.models.auto.modeling_auto"),
+    *("transformers.models.auto.tokenization_auto", "transformers.models.llama.modeling_llama"),
+)
 """What the tests and the package import that takes long, and is not mutated."""
 
 
