@@ -144,7 +144,7 @@ def test_tpl06_ids_that_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_tpl07_white_space_at_the_end_is_no_rewriting(tmp_path: Path) -> None:
-    turn = TURN.removesuffix("\n") + "{% if m.role == 'user' or loop.last %}\n{% endif %}"
+    turn = TURN.removesuffix("\n") + "{% if m.role == 'user' or loop.last %}{{ '\\n' }}{% endif %}"
     assert found(check(tmp_path, chatml(turn=turn)), "TPL07").severity is Severity.OK
 
 
