@@ -188,8 +188,10 @@ def test_tpl10_shows_where_two_days_part(tmp_path: Path, template: str, first: s
     [
         ({}, Severity.BLOCK),
         ({"255": "<|doc|>"}, Severity.BLOCK),
+        ({"255": "<|doc|>", "-6": "<|page|>"}, Severity.BLOCK),
         ({"255": "<|doc|>", "260": "<|page|>"}, Severity.BLOCK),
         ({"255": "<|doc|>", "254": "<|page|>"}, Severity.WARN),
+        ({"255": "<|doc|>", "254": "<|page|>", "253": ""}, Severity.WARN),
     ],
 )
 def test_tok02_every_id_past_the_rows_has_to_be_declared_on_a_row(
@@ -198,6 +200,6 @@ def test_tok02_every_id_past_the_rows_has_to_be_declared_on_a_row(
     core = byte_level([*SPECIALS, "<|doc|>", "<|page|>"], front=["<s>"])
     folder = save(tmp_path, core, template=chatml("<|doc|><|page|>"))
     path = folder / "tokenizer_config.json"
-    own = {"added_tokens_decoder": {i: {"content": token, "special": True} for i, token in declared.items()}}
+    own = {"added_tokens_decoder": {i: {"content": token} if token else {} for i, token in declared.items()}}
     path.write_text(json.dumps(json.loads(path.read_text()) | own))
     assert found(ran(TEMPLATE, folder), "TOK02").severity is severity
