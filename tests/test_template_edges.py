@@ -91,7 +91,7 @@ def test_the_digest_of_an_additional_template_without_a_first(tmp_path: Path) ->
 
 
 def test_the_digest_of_one_template_in_a_list(tmp_path: Path) -> None:
-    """A list of one is written as one; the others of its file are none of its text."""
+    """The one used by default is told without a name, another with it."""
     run = check(tmp_path, None, chat_template=[{"name": "default", "template": CHATML}])
     assert facts(run)["template_sha256"] == hashlib.sha256(CHATML.encode()).hexdigest()
     assert source_of_the_text(run) == "tokenizer_config.json#chat_template"
