@@ -83,6 +83,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(files: list[str], workers: int, *, again: bool) -> None:
     """Try the mutants of each file, those asked by the same tests together; the record is written after each group."""
+    import mutation_libraries
     import mutation_run  # mutmut is needed from here on
     from mutants import mutants_of
 
@@ -93,7 +94,7 @@ def run(files: list[str], workers: int, *, again: bool) -> None:
     for file in files:
         groups.setdefault(MODULES[file], []).append(file)
     for tests, members in groups.items():
-        mutation_run.prepare(tensors=not set(TOKENS).isdisjoint(tests))
+        mutation_libraries.prepare(tensors=not set(TOKENS).isdisjoint(tests))
         mutants = {file: mutants_of(file) for file in members}
         lived = {(one.file, one.place, one.was, one.becomes) for file in members for one in living(kept, file)}
         todo = [m for ms in mutants.values() for m in ms if not again or (m.file, m.place, m.was, m.becomes) in lived]

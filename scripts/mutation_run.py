@@ -36,15 +36,6 @@ LONGEST_S = 20.0
 """Given to a mutant on top of three times what its tests take."""
 MOST_BYTES = 24 << 30
 """Of address space: a mutant that allocates without end fails before the machine does."""
-LIBRARIES = ("jsonschema", "junitparser", "markdown_it", "numpy", "pydantic", "rich", "typer", "yaml")
-TENSORS = (
-    *("jinja2", "regex", "safetensors.torch", "tokenizers", "torch", "torch._dynamo", "torch.distributed.tensor"),
-    *("torch.fx.experimental.symbolic_shapes", "transformers", "transformers.convert_slow_tokenizer"),
-    *("transformers.generation.configuration_utils", "transformers.image_transforms", "transformers.video_utils"),
-    *("transformers.modeling_utils", "transformers.models.auto.modeling_auto"),
-    *("transformers.models.auto.tokenization_auto", "transformers.models.llama.modeling_llama"),
-)
-"""What the tests and the package import that takes long, and is not mutated."""
 
 
 class Bearing(NamedTuple):
@@ -365,12 +356,6 @@ def _fresh(mutant: Mutant, tests: list[str], base: str) -> str:
 
     _pytest(sorted({test.partition("::")[0] for test in tests}), work, base + str(os.getpid()))
     return failed[0]
-
-
-def prepare(*, tensors: bool) -> None:
-    """Import what is slow and not mutated; `tensors`: torch and transformers too, which make every fork slower."""
-    for library in (*LIBRARIES, *(TENSORS if tensors else ())):
-        importlib.import_module(library)
 
 
 def scratch() -> tempfile.TemporaryDirectory[str]:
