@@ -49,6 +49,10 @@ _HOPELESS = 5
 _MOST_CPU_S = 20
 """Processor time after which the kernel ends the process: a native library's loop, which the contract's timer, being
 Python's, cannot interrupt."""
+_NO_CLOCK_S = 86400
+"""What libFuzzer, and atheris beside it, may wait for one input: never met. Theirs go by the clock, which on a busy
+machine says little; and 0 is no "never" to atheris, which then ends the process, with status 77, at whatever input is
+under way when a second has gone by."""
 _MOST_LATE_S = 300
 """By the clock, after a process should have ended: it is killed, and what it was reading is a reader that waits."""
 
@@ -148,7 +152,7 @@ def _inside(name: str, place: Path, seconds: int) -> None:
     flags = [
         f"-max_total_time={seconds}",
         f"-max_len={MOST_BYTES}",
-        "-timeout=0",  # libFuzzer's goes by the clock, which on a busy machine says little
+        f"-timeout={_NO_CLOCK_S}",
         "-print_final_stats=1",
         "-rss_limit_mb=6000",
     ]

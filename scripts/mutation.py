@@ -36,7 +36,10 @@ FILES = (
     *("probe_config", "nested_config", "probe_weights", "narrow_weights", "pinned_weights"),
     *("weight_names", "zero_fill", "probe_records"),
 )
-TOKENS = ("probe_tokenizer", "probe_template", "generation_stops", "probe_pairing", "probe_records")
+TOKENS = (
+    *("probe_tokenizer", "probe_tokenizer_rare", "probe_template", "generation_stops", "probe_pairing"),
+    "probe_records",
+)
 TEMPLATES = ("probe_template", "template_edges", "generation_stops", "probe_records")
 MODULES: dict[str, tuple[str, ...]] = {
     "wirecheck/verdict.py": ("verdict",),
@@ -46,9 +49,11 @@ MODULES: dict[str, tuple[str, ...]] = {
     **{f"{PROBES}{name}.py": TOKENS for name in ("tokenizer", "stops", "vocabulary", "pairing", "rows")},
     **{f"{PROBES}{name}.py": TEMPLATES for name in ("template", "template_text", "chats")},
     f"{PROBES}length.py": ("probe_config",),
+    f"{PROBES}lock.py": ("probe_lock", "probe_records"),
+    f"{PROBES}expectations.py": ("probe_expectations", "probe_records"),
 }
 """What is mutated, and the files of tests that are asked."""
-NOT_TAKEN_UP = tuple(f"{PROBES}{name}.py" for name in ("expectations", "lock", "skeleton", "wire_sizes", "memory"))
+NOT_TAKEN_UP = tuple(f"{PROBES}{name}.py" for name in ("skeleton", "wire_sizes", "memory"))
 """Probes that run no model either, for which the tests to ask have not been chosen."""
 
 
@@ -83,7 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(files: list[str], workers: int, *, again: bool) -> None:
     """Try the mutants of each file, those asked by the same tests together; the record is written after each group."""
-    import mutation_libraries
+    import mutation_imports
     import mutation_run  # mutmut is needed from here on
     from mutants import mutants_of
 
@@ -94,7 +99,7 @@ def run(files: list[str], workers: int, *, again: bool) -> None:
     for file in files:
         groups.setdefault(MODULES[file], []).append(file)
     for tests, members in groups.items():
-        mutation_libraries.prepare(tensors=not set(TOKENS).isdisjoint(tests))
+        mutation_imports.prepare(tensors=not set(TOKENS).isdisjoint(tests))
         mutants = {file: mutants_of(file) for file in members}
         lived = {(one.file, one.place, one.was, one.becomes) for file in members for one in living(kept, file)}
         todo = [m for ms in mutants.values() for m in ms if not again or (m.file, m.place, m.was, m.becomes) in lived]

@@ -1,16 +1,16 @@
 """Whether a test notices a planted mistake.
 
-One process imports the libraries. A fork of it imports the package, collects the tests once and learns which test runs
-which line; from then on a mutant of a function is a fork in which that function's code is replaced and the tests that
-run it are run, its own line's first, until one fails. What lived there is tried again in a fork that has imported
-nothing of the package and reads the mutated source through the import system, and so is all that stands outside of
-functions. One kind is not tried a second time: a row of the table of codes, whose fields are replaced where they are.
+One process imports the libraries (`mutation_imports`). A fork of it imports the package, collects the tests once and
+learns which test runs which line; from then on a mutant of a function is a fork in which that function's code is
+replaced and the tests that run it are run, its own line's first, until one fails. What lived there is tried again in a
+fork that has imported nothing of the package and reads the mutated source through the import system, and so is all that
+stands outside of functions. One kind is not tried a second time: a row of the table of codes, whose fields are replaced
+where they are.
 """
 
 from __future__ import annotations
 
 import ast
-import importlib
 import importlib.machinery
 import json
 import os
@@ -279,9 +279,16 @@ def warm(mutants: list[Mutant], known: Bearing, log: Log, workers: int, base: st
 
     def work(session: pytest.Session) -> None:
         control(mutants, lambda _: run_until_failure(session, list(known.seconds)), known, workers)
-        pool = Pool(workers, log)
+        latest: dict[str, str] = {}
+
+        def ended(mutant: Mutant, outcome: str, by: str) -> None:
+            log(mutant, outcome, by)
+            latest[mutant.function] = by
+
+        pool = Pool(workers, ended)
         for mutant in mutants:
             tests = known.tests(mutant) if mutant.function else _of_the_row(mutant, known.seconds)
+            tests.sort(key=lambda test: test != latest.get(mutant.function))  # what noticed the last of that function
             if tests and (mutant.function or _is_row(mutant)):
                 pool.start(mutant, lambda m=mutant, t=tests: _swapped(session, m, t), _longest(known, tests))
         pool.all()
@@ -329,9 +336,8 @@ def cold(mutants: list[Mutant], known: Bearing, log: Log, workers: int, base: st
     control(mutants, lambda sound: _fresh(sound, list(known.seconds), base), known, workers)
     pool = Pool(workers, log)
     for mutant in mutants:
-        tests = known.tests(mutant)
-        if not mutant.function:  # a table is read by tests that run no line of its file
-            tests += [test for test in known.seconds if test not in tests]
+        # a table is read by tests that run no line of its file: all are asked, the quickest first
+        tests = known.tests(mutant) if mutant.function else sorted(known.seconds, key=known.seconds.__getitem__)
         if tests:
             longest = 2 * LONGEST_S + _longest(known, tests)
             pool.start(mutant, lambda m=mutant, t=tests: _fresh(m, t, base), longest)
@@ -375,7 +381,8 @@ def tried(
     todo = [mutant for mutant in mutants if mutant.key not in done]
     with scratch() as base:
         known = build / "bearing.json"
-        learn(tests, files, known, f"{base}/learn")
+        if not known.exists():  # it holds for this version of package and tests
+            learn(tests, files, known, f"{base}/learn")
         known_lines = load(known)
         warm(todo, known_lines, first, workers, f"{base}/warm")
         ended = first.outcomes()

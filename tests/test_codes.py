@@ -25,7 +25,7 @@ FAMILIES = {
     "WGT": (WGT, 14),
     "TOK": (TOK, 10),
     "TPL": (TPL, 10),
-    "EMB": (EMB, 12),
+    "EMB": (EMB, 13),
     "WIR": (WIR, 19),
     "PAR": (PAR, 5),
     "MEM": (MEM, 4),
@@ -41,8 +41,8 @@ def published() -> dict[str, tuple[str, str, str]]:
     return {code: (name, severity.strip(), level.strip()) for code, name, severity, level in ROW.findall(text)}
 
 
-ADDED = {"CFG13", "EMB11", "EMB12", "ENV02", *(f"WIR{number}" for number in range(13, 20))}
-"""Codes of ours beyond CHECKS.md (docs/decisions/0005, 0012 and 0014)."""
+ADDED = {"CFG13", "EMB11", "EMB12", "EMB13", "ENV02", *(f"WIR{number}" for number in range(13, 20))}
+"""Codes of ours beyond CHECKS.md (docs/decisions/0005, 0012, 0014 and 0016)."""
 
 
 @needs_assets

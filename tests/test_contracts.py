@@ -69,6 +69,7 @@ FLOORS = {
             "class_fit",
             "embedding_*",
             "plain_text",
+            "other_readings",
             "isolation",
             "isolated_child",
             "child_process",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.gguf_bytes import pairs, whole
 from tests.tokenizer_factory import END, PAD, START, found, ran, save, seen
 from wirecheck.probes.template import TEMPLATE
 
@@ -63,8 +64,48 @@ def test_cfg09_fires_where_generation_stops_at_the_unknown_token(tmp_path):
     finding = found(ran(TEMPLATE, folder), "CFG09")
     assert finding.severity == "warn"
     assert finding.claim.startswith(f"Generation stops at the unknown token, {START}:")
+    assert finding.claim.endswith("and every unknown character now ends the answer.")
+    last = finding.evidence[-1]
+    assert (last.source, last.observed) == ("tokenizer.unk_token_id", str(START))
 
 
 def test_cfg09_silent_where_the_unknown_token_is_the_eos_itself(tmp_path):
     folder = save(tmp_path, unk_token="<|im_end|>")
     assert seen(ran(TEMPLATE, folder), "CFG09") == ["ok"]
+
+
+def test_cfg09_reads_the_stop_of_a_nested_config(tmp_path):
+    folder = save(tmp_path, config={"eos_token_id": None, "text_config": {"eos_token_id": END}})
+    assert seen(ran(TEMPLATE, folder), "CFG09") == ["ok"]
+
+
+def test_cfg09_takes_no_id_from_what_is_none(tmp_path):
+    folder = save(tmp_path, generation={"eos_token_id": [END, -1, True, "2", None, 0.5]})
+    assert seen(ran(TEMPLATE, folder), "CFG09") == ["ok"]
+
+
+def test_cfg09_of_a_folder_without_a_config(tmp_path):
+    (save(tmp_path) / "config.json").unlink()
+    finding = found(ran(TEMPLATE, tmp_path), "CFG09")
+    assert finding.severity == "note"
+    assert [one.observed for one in finding.evidence] == [str(END), "none", str(END)]
+
+
+def gguf(folder, **changed):
+    """A small Llama in one GGUF file, with a generation config beside it that nothing reads."""
+    (folder / "generation_config.json").write_text('{"eos_token_id": 3}')
+    (folder / "m.gguf").write_bytes(whole(pairs(**changed)))
+    return folder / "m.gguf"
+
+
+def test_cfg09_of_a_gguf_file(tmp_path):
+    finding = found(ran(TEMPLATE, gguf(tmp_path)), "CFG09")
+    assert (finding.severity, finding.claim) == ("ok", "Config and tokenizer name the same stop: 2.")
+    assert finding.evidence[0].source.endswith("#tokenizer.ggml.eos_token_id")
+
+
+def test_cfg09_of_a_gguf_file_that_names_no_stop(tmp_path):
+    """transformers' class has a default, and generation goes by it."""
+    finding = found(ran(TEMPLATE, gguf(tmp_path, tokenizer__ggml__eos_token_id=None)), "CFG09")
+    assert finding.severity == "note"
+    assert "the one that generation uses (2) holds every stop" in finding.claim

@@ -76,6 +76,8 @@ def test_cfg11_silent_where_the_expectation_holds(tmp_path):
 def test_cfg11_leaves_the_other_side_alone_and_says_when_nothing_was_asked(tmp_path):
     output = expecting(tmp_path, Expectation(subject="b", key="vocab_size", value=1))
     assert output.claim("CFG11") == "No expectation was written down for this model."
+    (seen,) = output.of("CFG11")[0].evidence
+    assert (seen.level, seen.source, seen.observed) == (Level.INSPECTED, "expectations of this run's policy", 0)
 
 
 def test_cfg11_takes_the_strongest_fact():

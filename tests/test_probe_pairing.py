@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from tests.benches import config_folder, model_bench, pair_bench, run
+from tests.benches import config_folder, model_bench, pair_bench, run, run_short
 from tests.factories import needs_assets, seed_snapshot
 from wirecheck.errors import CannotRun
 from wirecheck.probes.config import CONFIG
@@ -65,6 +66,19 @@ def test_par01_notes_the_hidden_sizes_and_the_adapters(check):
     assert output.facts["adapter_a_parameters"].value < output.facts["adapter_b_parameters"].value
 
 
+def test_par01_of_a_wire_without_an_encoder(check):
+    output = check(wire=WireSpec(name="resampler"))
+    assert output.facts["encoder_parameters"].value == 0
+    assert output.claim("PAR01").endswith("parameters project the other model's hidden states to them.")
+
+
+def test_par01_leaves_a_wire_of_your_own_uncounted(check):
+    output = check({"hidden_size": 128}, wire=WireSpec(name="wires.py:make"))
+    assert output.severity("PAR01") == "note"
+    assert output.claim("PAR01") == "The hidden sizes are 64 and 128; what projects to them is your own wire's."
+    assert not {"adapter_a_parameters", "encoder_parameters"} & set(output.facts)
+
+
 def test_par01_silent_on_one_hidden_size(check):
     assert check().severity("PAR01") == "ok"
 
@@ -91,6 +105,36 @@ def test_par03_silent_on_equal_lengths(check):
     assert check().severity("PAR03") == "ok"
 
 
+def pair_of(folder, core):
+    """A bench of one small model on both sides, whose tokenizer is `core`; config alone was asked before."""
+    core.save(str(config_folder(folder) / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}))
+    a, b = (model_bench(folder, side=side) for side in "ab")
+    return pair_bench(a, b, [fact for bench in (a, b) for fact in run(CONFIG, bench).facts.values()])
+
+
+def test_par03_counts_texts_of_one_token(tmp_path):
+    core = Tokenizer(models.WordLevel({"<unk>": 0}, unk_token="<unk>"))
+    assert run(PAIRING, pair_of(tmp_path, core)).claim("PAR03").startswith(f"Both need {len(SAMPLE)} tokens")
+
+
+def test_par03_cannot_compare_where_a_text_has_no_token(tmp_path):
+    core = Tokenizer(models.BPE({"e": 0}, []))
+    output, why = run_short(PAIRING, pair_of(tmp_path, core))
+    assert (output.of("PAR03"), why) == (
+        [],
+        "a tokenizer makes no token of an ordinary sentence, so lengths cannot be compared",
+    )
+
+
+def test_par04_cannot_compare_what_no_probe_established(tmp_path):
+    whole = pair_of(tmp_path, Tokenizer(models.WordLevel({"<unk>": 0}, unk_token="<unk>")))
+    output, why = run_short(
+        PAIRING, pair_bench(whole.a, whole.b, [fact for fact in whole.facts if fact.key == "hidden_size"])
+    )
+    assert (output.of("PAR04"), why) == ([], "no probe established layers or heads of either model")
+
+
 def test_par04_notes_depth_and_heads(check):
     output = check({"num_hidden_layers": 5, "num_key_value_heads": 4})
     assert output.severity("PAR04") == "note"
@@ -112,17 +156,26 @@ def test_par05_notes_one_model_on_both_sides(check):
     assert output.claim("PAR05").startswith("Both sides have the same metadata and tensor headers")
 
 
+def test_par05_names_the_commit_of_a_repository_on_both_sides(tmp_path):
+    whole = pair_of(tmp_path, Tokenizer(models.WordLevel({"<unk>": 0}, unk_token="<unk>")))
+    for bench in (whole.a, whole.b):
+        bench.snapshot = replace(bench.snapshot, ref=replace(bench.snapshot.ref, kind="hub", name="org/model"))
+    assert run(PAIRING, whole).claim("PAR05") == "Both sides are one commit: one model wired to itself."
+    whole.b.snapshot = replace(whole.b.snapshot, ref=replace(whole.b.snapshot.ref, kind="folder"))
+    assert run(PAIRING, whole).claim("PAR05").startswith("Both sides have the same metadata and tensor headers")
+
+
 def test_par05_silent_on_two_models(check):
     assert check({"num_hidden_layers": 5}).severity("PAR05") == "ok"
 
 
 def test_nothing_established_is_a_reason_to_skip(check):
-    with pytest.raises(CannotRun, match="hidden_size of model a"):
+    with pytest.raises(CannotRun, match="no probe established hidden_size of model a"):
         check(declared=False)
 
 
 def test_an_unknown_wire_is_a_reason_to_skip(check):
-    with pytest.raises(CannotRun, match="mine"):
+    with pytest.raises(CannotRun, match="the parameters of wire mine are not known without building it"):
         check(wire=WireSpec(name="mine"))
 
 

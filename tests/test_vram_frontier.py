@@ -47,9 +47,8 @@ def row_of(step: Step, gpu, way="as-asked"):
     return row
 
 
-@pytest.mark.parametrize("checkpointed", [False, True])
-@pytest.mark.parametrize("resident", ["joint", "sequential"])
-def test_an_answer_fits_and_the_next_value_does_not(checkpointed, resident):
+@pytest.mark.parametrize(("resident", "checkpointed"), [("joint", False), ("sequential", True)])
+def test_an_answer_fits_and_the_next_value_does_not(resident, checkpointed):
     step = step_of(LONG, grad_checkpointing=checkpointed, resident=resident)
     gpu = gpu_for(step, batch=23)
     row = row_of(step, gpu)

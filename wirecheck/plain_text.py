@@ -107,12 +107,12 @@ def predict(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, seed:
     if not texts or max(map(max, texts.values())) >= num_embedded:
         raise CannotRun("the tokenizer makes no ids of plain text that the embedding has rows for")
     with torch.no_grad(), within_means(), quiet():
-        found, num_rows = _losses(model, [[*before, *ids] for ids in texts.values()])
+        found, num_rows = losses_of(model, [[*before, *ids] for ids in texts.values()])
         losses = dict(zip(texts, found, strict=True))
         prediction = Prediction(losses, math.inf, num_rows, sum(len(ids) - 1 + len(before) for ids in texts.values()))
         ids = texts[prediction.best]
         order = torch.randperm(len(ids), generator=torch.Generator().manual_seed(seed)).tolist()
-        (shuffled,), _ = _losses(model, [[*before, *(ids[i] for i in order)]])
+        (shuffled,), _ = losses_of(model, [[*before, *(ids[i] for i in order)]])
     return Prediction(losses, shuffled, num_rows, prediction.num_tokens)
 
 
@@ -124,8 +124,8 @@ def passage_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], dict[str
     return before, {name: ids[:MOST_TOKENS] for name, ids in encoded.items() if len(ids) > 1}
 
 
-def _losses(model: PreTrainedModel, rows: list[list[int]]) -> tuple[list[float], int]:
-    """Each row's mean next-token loss, and V; rows are padded on the right, where no real position sees it."""
+def losses_of(model: PreTrainedModel, rows: list[list[int]]) -> tuple[list[float], int]:
+    """Each row's mean next-token loss, in nats, and V; rows of ids are padded on the right, where nothing sees it."""
     import torch
     from torch.nn.functional import cross_entropy
 

@@ -28,15 +28,16 @@ is put into the class of the twin or of the loaded model.
 
 _ESTIMATE = "MEM03"
 
+_TRIED_FAULTS, _TRIED_FOUND = 15, 8
 _TRIED = """\
 **Tried since, and not in the corpus** (in copies of the same models, once): of fifteen further faults eight were found
 (keys and values exchanged, a sibling's rope scaling, a row of NaN, a layer of zeros, bfloat16 called float16, a stop id
 past the rows, BOS and EOS exchanged, Gemma's template) and one under another code (another model's tokenizer: TOK02
-blocks). Six were missed, and with all fifteen the recall would be 97.1 %: gate and up of a layer exchanged, its two
-norms exchanged, the last norm reset to ones, the signs of one attention output turned round (EMB11 sees what ruins a
-model, not what dulls it: [decision 0015](decisions/0015-how-near-chance-is-too-near.md)), a template of `[INST]`
-that a model was not trained on, and a sliding window that the config lost. No mend is known yet that raises no
-false alarm.
+blocks). Six were missed: gate and up of one layer exchanged, its two norms exchanged, the last norm reset to ones, the
+signs of one attention output turned round (EMB11 sees what ruins a model, and EMB13 what is wrong in all layers alike:
+[decision 0016](decisions/0016-read-otherwise.md)), a template of `[INST]` that a model was not trained on, and a
+sliding window that the config lost. With all fifteen the recall would be {recall:.1%}. No mend is known yet that
+raises no false alarm.
 """
 
 
@@ -98,7 +99,8 @@ def _open(rows: Sequence[Row]) -> Iterator[str]:
         why = f" ({result.wrong_verdict})" if result.wrong_verdict else ""
         known = f" {case.why_missed}" if isinstance(case, Plant) and case.why_missed else ""
         yield f"- {code}, {_models(case)}: {_text(case.what)}: {result.kind}{why}.{known}"
-    yield f"\n{_TRIED}"
+    counts = tally(rows)
+    yield "\n" + _TRIED.format(recall=(counts.found + _TRIED_FOUND) / (counts.planted + _TRIED_FAULTS))
 
 
 def _faults(rows: Sequence[Row]) -> Iterator[str]:

@@ -148,4 +148,17 @@ EMB: tuple[Code, ...] = (
         remedy="Pass a fresh tensor to every forward (`inputs_embeds=embeds.clone()`), and the mask likewise.",
         reference=None,
     ),
+    Code(
+        code="EMB13",
+        name="better-read-otherwise",
+        family="EMB",
+        severity=Severity.WARN,
+        level=Level.EXECUTED,
+        sentence="The real model predicts plain text clearly better when its weights are read in another way.",
+        remedy=(
+            "Compare hidden_act, rope_parameters and model_type in config.json, and the order of the converted "
+            "matrices, with the model's first source; fetch config and weights anew from one commit."
+        ),
+        reference=None,
+    ),
 )

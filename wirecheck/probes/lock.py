@@ -17,8 +17,6 @@ _NAMED = 3
 
 def read_of(snapshot: Snapshot) -> tuple[str, ...]:
     """The files that are read of a model, by name: its metadata, and the weights that `from_pretrained` would open."""
-    if snapshot.ref.kind == "gguf":
-        return tuple(file.name for file in snapshot.weights)
     return tuple(sorted({*filter(is_metadata, snapshot.files), *(file.name for file in snapshot.weights)}))
 
 

@@ -1,10 +1,11 @@
-"""Do the real weights, under this config, still know language? A model can run soundly and mean nothing."""
+"""Do the real weights, under this config, still know language, and no better under another?"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 
+from wirecheck.other_readings import BETTER, Comparison, compare
 from wirecheck.plain_text import Prediction, predict
 from wirecheck.probe import ModelBench, Probe, Yielded
 from wirecheck.schema import Evidence, Finding, Level
@@ -32,6 +33,9 @@ def _on_weights(bench: ModelBench) -> Iterator[Yielded]:
         yield bench.fact("text_loss", _digits(loss), level, f"mean next-token loss in nats, {what}")
         yield bench.fact("text_gain", _digits(gain), level, f"loss of its tokens shuffled less that in order, {what}")
     yield _judged(bench, prediction, source)
+    compared = compare(bench.weights, bench.tokenizer, prediction, quiet=zoo.quiet)
+    if compared.others and math.isfinite(loss):
+        yield _compared(bench, prediction.best, compared, source)
 
 
 def _judged(bench: ModelBench, prediction: Prediction, source: str) -> Finding:
@@ -58,6 +62,31 @@ def _judged(bench: ModelBench, prediction: Prediction, source: str) -> Finding:
     return bench.ok("EMB11", claim, *evidence)
 
 
+def _compared(bench: ModelBench, best: str, compared: Comparison, source: str) -> Finding:
+    """EMB13: the loss on the same passages when the weights are read otherwise."""
+    name, others = type(bench.weights).__name__, sorted(compared.others.items(), key=lambda one: one[1])
+    evidence = [
+        _seen(
+            f"mean next-token loss on the passage predicted best ({best}), nats; {source}",
+            f"{compared.own:.3g} as configured; " + ", ".join(f"{loss:.3g} with {other}" for other, loss in others),
+            f"none below {BETTER * compared.own:.3g}, four fifths of the first",
+        )
+    ]
+    if compared.known:
+        evidence.append(
+            _seen(
+                f"the mean over all passages it knows ({', '.join(compared.known)}), nats; {source}",
+                f"{compared.own_known:.3g} as configured, {compared.other_known:.3g} with {compared.nearest}",
+                f"not below {BETTER * compared.own_known:.3g}",
+            )
+        )
+    if compared.better:
+        claim = f"{name} predicts plain text better with {compared.better}: the weights were trained so, or changed."
+        return bench.found("EMB13", claim, *evidence)
+    claim = f"{name} predicts plain text no better by any of {len(others)} other ways to read its weights."
+    return bench.ok("EMB13", claim, *evidence)
+
+
 def _seen(source: str, observed: str, expected: str | None = None) -> Evidence:
     return Evidence(level=Level.EXECUTED, source=source, observed=observed, expected=expected)
 
@@ -72,10 +101,10 @@ def _digits(value: float) -> float:
 
 MEANING = Probe(
     name="meaning",
-    question="Does the real model, under this config, predict plain text far better than chance?",
+    question="Does the real model predict plain text far better than chance, and no better when read otherwise?",
     scope="model",
     level=Level.EXECUTED,
-    codes=("EMB11",),
+    codes=("EMB11", "EMB13"),
     needs="weights",
     requires=("embeds-weights", "tokenizer"),
     moot_after=(

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from wirecheck.errors import CannotRun
-from wirecheck.probe import ModelBench, PairBench, Probe, Yielded
-from wirecheck.schema import Evidence, Level, Scalar, strongest
+from wirecheck.probe import PairBench, Probe, Yielded
+from wirecheck.schema import Evidence, Level, strongest
 from wirecheck.vocabulary import overlap
 from wirecheck.wires import WIRES, pair_count
 
@@ -44,27 +44,34 @@ def _run(bench: PairBench) -> Iterator[Yielded]:
 
 
 def _hidden(bench: PairBench) -> Iterator[Yielded]:
-    sizes = [_whole(bench, side, "hidden_size") for side in ("a", "b")]
+    (size_a, seen_a), (size_b, seen_b) = _hidden_size(bench, "a"), _hidden_size(bench, "b")
     if bench.wire.is_own:
-        claim = f"The hidden sizes are {sizes[0]} and {sizes[1]}; what projects to them is your own wire's."
-        yield bench.found("PAR01", claim, *(_seen(bench, side, "hidden_size") for side in ("a", "b")))
+        claim = f"The hidden sizes are {size_a} and {size_b}; what projects to them is your own wire's."
+        yield bench.found("PAR01", claim, seen_a, seen_b)
         return
     if bench.wire.name not in WIRES:
         raise CannotRun(f"the parameters of wire {bench.wire.name} are not known without building it")
-    count, width = pair_count(bench.wire, *sizes), bench.wire.latent_width
+    count, width = pair_count(bench.wire, size_a, size_b), bench.wire.latent_width
     has_latent = count.encoder > 0
     source = f"parameter count of wire {bench.wire.name}" + (f", latent width {width}" if has_latent else "")
-    seen = [_seen(bench, side, "hidden_size") for side in ("a", "b")]
+    seen = [seen_a, seen_b]
     for side, adapter in (("a", count.adapter_a), ("b", count.adapter_b)):
         seen.append(Evidence(level=Level.INSPECTED, source=f"{source}, adapter {side}", observed=adapter))
         yield bench.fact(f"adapter_{side}_parameters", adapter, Level.INSPECTED, source)
     yield bench.fact("encoder_parameters", count.encoder, Level.INSPECTED, source)
     what = f"project latent width {width} to them" if has_latent else "project the other model's hidden states to them"
     adapters = f"adapters of {count.adapter_a:,} and {count.adapter_b:,} parameters {what}"
-    if sizes[0] == sizes[1]:
-        yield bench.ok("PAR01", f"Both hidden sizes are {sizes[0]}; {adapters}.", *seen)
+    if size_a == size_b:
+        yield bench.ok("PAR01", f"Both hidden sizes are {size_a}; {adapters}.", *seen)
     else:
-        yield bench.found("PAR01", f"The hidden sizes are {sizes[0]} and {sizes[1]}; {adapters}.", *seen)
+        yield bench.found("PAR01", f"The hidden sizes are {size_a} and {size_b}; {adapters}.", *seen)
+
+
+def _hidden_size(bench: PairBench, side: Literal["a", "b"]) -> tuple[int, Evidence]:
+    fact = strongest(bench.facts, side, "hidden_size")
+    if fact is None or not isinstance(fact.value, int):
+        raise CannotRun(f"no probe established hidden_size of model {side}")
+    return fact.value, fact.evidence()
 
 
 def _vocabularies(bench: PairBench) -> Iterator[Yielded]:
@@ -92,30 +99,29 @@ def _vocabularies(bench: PairBench) -> Iterator[Yielded]:
 
 
 def _lengths(bench: PairBench) -> Iterator[Yielded]:
-    counts = [sample_lengths(model.tokenizer) for model in _sides(bench)]
-    totals = [sum(lengths) for lengths in counts]
-    if min(min(lengths) for lengths in counts) == 0:
+    a, b = sample_lengths(bench.a.tokenizer), sample_lengths(bench.b.tokenizer)
+    if min(*a, *b) == 0:
         raise CannotRun("a tokenizer makes no token of an ordinary sentence, so lengths cannot be compared")
-    ratios = sorted((a / b, kind) for a, b, (kind, _) in zip(*counts, SAMPLE, strict=True))
-    seen = [
-        Evidence(level=Level.INSPECTED, source=f"encode(sample of {len(SAMPLE)} texts) of {side}", observed=total)
-        for side, total in zip(("a", "b"), totals, strict=True)
-    ]
-    for side, lengths, one in zip(("a", "b"), counts, seen, strict=True):
+    seen = []
+    for side, lengths in (("a", a), ("b", b)):
+        source = f"encode(sample of {len(SAMPLE)} texts) of {side}"
+        seen.append(Evidence(level=Level.INSPECTED, source=source, observed=sum(lengths)))
         for (kind, _), length in zip(SAMPLE, lengths, strict=True):
-            fact = bench.fact(f"sample_tokens_{kind.lower()}", length, Level.INSPECTED, one.source)
+            fact = bench.fact(f"sample_tokens_{kind.lower()}", length, Level.INSPECTED, source)
             yield fact.model_copy(update={"subject": side})
-    ratio = length_ratio(*counts)
+    ratio = length_ratio(a, b)
     yield bench.fact("token_length_ratio", ratio, Level.INSPECTED, seen[0].source)
-    low, high = ratios[0], ratios[-1]
+    if a == b:
+        claim = f"Both need {sum(a)} tokens for the same {len(SAMPLE)} texts, text by text."
+        yield bench.ok("PAR03", claim, *seen)
+        return
+    ratios = sorted((of_a / of_b, kind) for of_a, of_b, (kind, _) in zip(a, b, SAMPLE, strict=True))
+    (low, where_low), (high, where_high) = ratios[0], ratios[-1]
     claim = (
-        f"For the same {len(SAMPLE)} texts A needs {totals[0]} tokens and B {totals[1]}, {ratio:.2f} times B's; "
-        f"the ratio runs from {low[0]:.2f} ({low[1]}) to {high[0]:.2f} ({high[1]})."
+        f"For the same {len(SAMPLE)} texts A needs {sum(a)} tokens and B {sum(b)}, {ratio:.2f} times B's; "
+        f"the ratio runs from {low:.2f} ({where_low}) to {high:.2f} ({where_high})."
     )
-    if counts[0] == counts[1]:
-        yield bench.ok("PAR03", f"Both need {totals[0]} tokens for the same {len(SAMPLE)} texts, text by text.", *seen)
-    else:
-        yield bench.found("PAR03", claim, *seen)
+    yield bench.found("PAR03", claim, *seen)
 
 
 def sample_lengths(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
@@ -133,10 +139,10 @@ def _layout(bench: PairBench) -> Iterator[Yielded]:
     for side in ("a", "b"):
         shown = []
         for key, noun in LAYOUT:
-            value = bench.value(side, key)
-            shown.append(f"{noun} unknown" if value is None else f"{value} {noun}")
-            if value is not None:
-                seen.append(_seen(bench, side, key))
+            fact = strongest(bench.facts, side, key)
+            shown.append(f"{noun} unknown" if fact is None else f"{fact.value} {noun}")
+            if fact is not None:
+                seen.append(fact.evidence())
         words[side] = ", ".join(shown)
     if not seen:
         raise CannotRun("no probe established layers or heads of either model")
@@ -149,7 +155,7 @@ def _layout(bench: PairBench) -> Iterator[Yielded]:
 def _commits(bench: PairBench) -> Iterator[Yielded]:
     seen = [
         Evidence(level=Level.INSPECTED, source=model.snapshot.source("config.json"), observed=model.snapshot.commit)
-        for model in _sides(bench)
+        for model in (bench.a, bench.b)
     ]
     if bench.a.snapshot.commit == bench.b.snapshot.commit:
         kinds = {bench.a.snapshot.ref.kind, bench.b.snapshot.ref.kind}
@@ -157,25 +163,6 @@ def _commits(bench: PairBench) -> Iterator[Yielded]:
         yield bench.found("PAR05", f"Both sides {same}: one model wired to itself.", *seen)
     else:
         yield bench.ok("PAR05", "The two sides are different models.", *seen)
-
-
-def _sides(bench: PairBench) -> tuple[ModelBench, ModelBench]:
-    return bench.a, bench.b
-
-
-def _seen(bench: PairBench, side: Literal["a", "b"], key: str) -> Evidence:
-    """Evidence for an established value."""
-    fact = strongest(bench.facts, side, key)
-    if fact is None:
-        return Evidence(level=Level.INSPECTED, source="facts of this run", observed=None)
-    return fact.evidence()
-
-
-def _whole(bench: PairBench, side: Literal["a", "b"], key: str) -> int:
-    value: Scalar = bench.value(side, key)
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise CannotRun(f"no probe established {key} of model {side}")
-    return value
 
 
 PAIRING = Probe(

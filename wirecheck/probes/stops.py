@@ -23,7 +23,7 @@ class Stops:
     generation: frozenset[int] | None
     """None where there is no generation_config.json, or none that can be read."""
     tokenizer: frozenset[int]
-    unknown: frozenset[int] = frozenset()
+    unknown: frozenset[int]
     """The unknown token's id, where it is not the tokenizer's EOS too."""
     unread: str = ""
     """Why generation_config.json cannot be read, where it is there and cannot."""
