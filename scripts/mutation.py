@@ -40,14 +40,15 @@ TOKENS = (
     *("probe_tokenizer", "probe_tokenizer_rare", "probe_template", "generation_stops", "probe_pairing"),
     "probe_records",
 )
+TEMPLATES = ("probe_template", "template_edges", "generation_stops", "probe_records")
 MODULES: dict[str, tuple[str, ...]] = {
     "wirecheck/verdict.py": ("verdict",),
     **{f"wirecheck/codes/{family}.py": ("codes",) for family in ("cfg", "emb", "env", "hub", "mem", "par", "tok")},
     **{f"wirecheck/codes/{family}.py": ("codes",) for family in ("tpl", "wgt", "wir", "__init__", "table")},
     **{f"{PROBES}{name}.py": FILES for name in ("config", "weights")},
-    **{f"{PROBES}{name}.py": TOKENS for name in ("tokenizer", "template", "stops", "vocabulary", "pairing")},
-    **{f"{PROBES}{name}.py": TOKENS for name in ("template_text", "chats", "rows")},
-    f"{PROBES}length.py": ("probe_config", *TOKENS),
+    **{f"{PROBES}{name}.py": TOKENS for name in ("tokenizer", "stops", "vocabulary", "pairing", "rows")},
+    **{f"{PROBES}{name}.py": TEMPLATES for name in ("template", "template_text", "chats")},
+    f"{PROBES}length.py": ("probe_config",),
     f"{PROBES}lock.py": ("probe_lock", "probe_records"),
     f"{PROBES}expectations.py": ("probe_expectations", "probe_records"),
 }

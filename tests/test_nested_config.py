@@ -37,6 +37,19 @@ def test_cfg05_lets_latent_attention_have_heads_that_divide_nothing(check):
     assert check({"model_type": "gemma3", "text_config": LLAMA | latent}).severity("CFG05") == "ok"
 
 
+def test_cfg05_takes_heads_that_divide_for_sound_wherever_latent_attention_is_declared(check):
+    """Above the nested part the declaration counts, too: no size of a head is computed then."""
+    text = {key: value for key, value in LLAMA.items() if key != "head_dim"}
+    assert check({"model_type": "gemma3", "kv_lora_rank": 16, "text_config": text}).severity("CFG05") == "ok"
+
+
+def test_cfg05_names_the_size_of_a_head_that_was_computed(check):
+    output = check(hidden_size=60, head_dim=None)
+    assert "15 rotated dimensions per head" in output.claim("CFG05")
+    (finding,) = output.of("CFG05")
+    assert finding.evidence[0].source.endswith("#head_dim")
+
+
 def test_cfg02_reads_a_part_of_a_version_of_seven_digits_and_no_more(check):
     assert "newer 9999999.0" in check(model_type="llama17", transformers_version="9999999.0").claim("CFG02")
     assert "written by" not in check(model_type="llama17", transformers_version="10000000.0").claim("CFG02")

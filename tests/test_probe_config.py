@@ -299,6 +299,7 @@ def test_cfg08_warns_where_the_maximum_may_count_the_scaling_already(check, kind
     output = check(max_position_embeddings=80, rope_scaling=scaling)
     assert output.severity("CFG08") == "warn"
     assert "the model has 80, or 160 if" in output.claim("CFG08")
+    assert "whether the declared maximum counts the rope scaling" in output.of("CFG08")[0].remedy
     assert check(max_position_embeddings=79, rope_scaling=scaling).severity("CFG08") == "block"
     assert check(max_position_embeddings=160, rope_scaling=scaling).severity("CFG08") == "ok"
 
