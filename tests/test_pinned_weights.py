@@ -53,6 +53,29 @@ def test_wgt13_by_gits_name_for_a_file_on_this_disk(tmp_path):
     assert (gone.severity, gone.evidence[0].expected) == (Severity.BLOCK, name)
 
 
+def test_wgt13_of_a_file_in_a_folder_below(tmp_path):
+    """Which the list of a folder does not name."""
+    folder = write_model(tmp_path / "m")
+    (folder / "onnx").mkdir()
+    (folder / "onnx" / "model.onnx").write_bytes(b"graph")
+    [kept] = findings(folder, "WGT13", pin("onnx/model.onnx", b"graph"))
+    assert kept.severity == Severity.OK
+    [changed] = findings(folder, "WGT13", pin("onnx/model.onnx", b"other"))
+    assert (changed.severity, "is not there" in changed.claim) == (Severity.BLOCK, False)
+    [gone] = findings(folder, "WGT13", pin("onnx/other.onnx", b"graph"))
+    assert (gone.severity, "is not there" in gone.claim) == (Severity.BLOCK, True)
+
+
+@pytest.mark.parametrize("way", ["../outside", "onnx/../../outside", "{absolute}"])
+def test_wgt13_of_a_way_out_of_the_folder_is_of_no_file(tmp_path, way):
+    folder = write_model(tmp_path / "m")
+    (folder / "onnx").mkdir()
+    outside = tmp_path / "outside"
+    outside.write_bytes(b"bytes")
+    [gone] = findings(folder, "WGT13", pin(way.format(absolute=outside), b"bytes"))
+    assert (gone.severity, "is not there" in gone.claim) == (Severity.BLOCK, True)
+
+
 def test_wgt13_of_a_lock_says_how_to_bring_it_back(tmp_path):
     folder = write_model(tmp_path)
     pins = (pin("model.safetensors", b"other"), pin("merges.txt", b""))

@@ -148,9 +148,16 @@ def _pins(bench: ModelBench) -> Iterator[tuple[Pin, Path | None]]:
     paths = {file.name: file.path for file in snapshot.weights}
     for pin in bench.policy.pins:
         if pin.subject == bench.side:
-            local = snapshot.folder / pin.file if pin.file in snapshot.files else None
-            path = paths.get(pin.file, local)
+            path = paths.get(pin.file, _beside(snapshot, pin.file))
             yield pin, path if path is not None and path.is_file() else None
+
+
+def _beside(snapshot: Snapshot, name: str) -> Path | None:
+    """A file of the model's that holds no weights; of a folder also one below it, which its list does not name."""
+    if name in snapshot.files:
+        return snapshot.folder / name
+    leads_out = Path(name).is_absolute() or ".." in Path(name).parts
+    return snapshot.folder / name if snapshot.ref.kind == "folder" and not leads_out else None
 
 
 def _pins_unread(bench: ModelBench) -> Iterator[str]:
