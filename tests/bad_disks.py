@@ -30,7 +30,7 @@ GATE_FILES = ("g.json", "g.md", "g.html", "g.xml", "g.sarif", "g.codequality.jso
 MATRIX_FILES = ("m.json", "m.md", "m.html", "m.csv", "m.jsonl")
 _TORCHS = "torchinductor_"
 """Torch makes one such folder for all runs of a user, and keeps it."""
-_KEPT = ("PATH", "LANG", "PYTHONPATH", "HF_ENDPOINT", "NO_PROXY")
+_KEPT = ("PATH", "LANG", "PYTHONPATH", "HF_ENDPOINT", "NO_PROXY", "MPLCONFIGDIR")
 OLD = "what was there before\n"
 FETCHED = {str(path.relative_to(A)): path.read_bytes() for path in Path(A).rglob("*") if path.is_file()}
 """What the hub of `hub` serves as org/name."""
@@ -61,6 +61,8 @@ class Command:
     """Whether exit 4 may be that of a row that could not be checked, told there."""
     keeps_old: bool = True
     """Whether the files may be there before."""
+    leaves_old: bool = False
+    """Whether a file that is there is left as it is, and the exit is 2."""
     asks: str = GATE
     """The wirecheck.toml beside it."""
 
@@ -102,7 +104,13 @@ COMMANDS = (
         keeps_old=False,
         asks=ON_HUB,
     ),
-    Command("init", ("init", "org/a", "org/b", "--file", "new.toml"), ("new.toml",), "", keeps_old=False),
+    Command(
+        "init",
+        ("init", "org/a", "org/b", "--file", "new.toml"),
+        ("new.toml",),
+        keeps_old=False,
+        leaves_old=True,
+    ),
     Command("demo", ("demo", "--out", "d"), ("d/result.json", "d/report.md", "d/report.html"), "can be wired"),
     Command("report", ("report", "old.json", *_reports(PAIR_FILES)), PAIR_FILES, "can be wired"),
     Command("diff", ("diff", "old.json", "old.json", *_reports(("x.json", "x.md"))), ("x.json", "x.md"), ""),
