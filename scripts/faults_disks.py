@@ -21,6 +21,8 @@ MODES: dict[str, dict[str, Any]] = {
 }
 """By errno: ENOSPC, EROFS, EIO."""
 AT_ONCE = int(os.environ.get("FAULTS_AT_ONCE", "3"))
+_NEVER = 1_000_000
+"""A write that no run comes to."""
 KEPT = "gate, kept answers"
 """A gate of which an earlier one has left every answer."""
 STOPPED = ("pair", "gate", KEPT, "matrix", "fit", "fetch", "lock", "init", "demo", "report", "diff")
@@ -42,7 +44,7 @@ def disks(names: Sequence[str], place: Path, seconds: float, told: Told) -> Iter
 
 
 def _disks(command: Any, place: Path, seconds: float, told: Told) -> Iterator[Row]:
-    from tests import bad_disks
+    from tests import bad_disks, signalled
 
     old = _result(place)
     log = place / f"{command.name}.log"
@@ -60,8 +62,11 @@ def _disks(command: Any, place: Path, seconds: float, told: Told) -> Iterator[Ro
         own = bad_disks.laid_out(place / f"{command.name}-{mode}-{at}", command, old, has_old=True)
         done = bad_disks.run(own, command, {"at": at, "answers": answers, **MODES[mode]})
         found = list(bad_disks.wrongs(own, command, done, good))
-        if mode.startswith("read-only"):  # nothing can be taken away: the next run does
+        if any(one.startswith("left") for one in found) and not mode.startswith("full"):
+            # it could not be taken away: the next run does
             found = [one for one in found if not one.startswith("left")]
+            undisturbed = {"at": _NEVER, "answers": answers}
+            found += [f"again: {one}" for one in signalled.wrongs_again(own, command, good, undisturbed)]
         shutil.rmtree(own, ignore_errors=True)
         for wrong in found:
             told(f"{command.name}, {mode}, write {at}: exit {done.returncode}: {wrong}: {done.stderr[-300:]!r}")

@@ -214,7 +214,8 @@ def wrongs(place: Path, command: Command, done: CompletedProcess[str], good: Com
         yield "exit 4 without error and next"
     if done.returncode == good.returncode and command.says not in done.stdout:
         yield "no verdict on the screen"
-    if "not written" in done.stderr and command.says not in done.stdout and _was_begun(place, command):
+    is_lost = any(f"error: {name}: not written" in done.stderr for name in command.files)
+    if is_lost and command.says not in done.stdout and _was_begun(place, command):
         yield "a report is lost, and the verdict is not on the screen"
     yield from _of_files(place, command, done, good)
     yield from left_aside(place)
@@ -224,9 +225,14 @@ def left_aside(place: Path) -> Iterator[str]:
     """What a run left that ends by itself."""
     if list(place.rglob("*.part")):
         yield f"left aside: {[path.name for path in place.rglob('*.part')]}"
-    names = [path.name for path in (place / "tmp").iterdir() if path.suffix != ".log"]  # a story that is told of
-    if left := [name for name in names if not name.startswith(_TORCHS)]:
+    found = [path for path in (place / "tmp").iterdir() if path.suffix != ".log"]  # a story that is told of
+    if left := [path.name for path in found if not path.name.startswith(_TORCHS) and not _is_trial(path)]:
         yield f"left in the temporary folder: {left}"
+
+
+def _is_trial(path: Path) -> bool:
+    """Whether Python's own `tempfile` made it, to see whether it can write there, and could not take it away."""
+    return path.is_file() and path.read_bytes() in (b"", b"bl", b"blat")
 
 
 def _of_files(place: Path, command: Command, done: CompletedProcess[str], good: CompletedProcess[str]) -> Iterator[str]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests import bad_disks
 from tests.bad_disks import Command
@@ -147,10 +148,12 @@ def wrongs(place: Path, command: Command, stopped: Stopped, good: int) -> Iterat
         yield from bad_disks.left_aside(place)
 
 
-def wrongs_again(place: Path, command: Command, good: subprocess.CompletedProcess[str]) -> Iterator[str]:
-    """What does not hold of one more run, undisturbed, in what a run that was stopped has left."""
+def wrongs_again(
+    place: Path, command: Command, good: subprocess.CompletedProcess[str], disk: dict[str, Any] | None = None
+) -> Iterator[str]:
+    """What does not hold of one more run, undisturbed, in what a run that was stopped, or met a fault, has left."""
     before = {name: (place / name).read_bytes() for name in command.files if (place / name).exists()}
-    done = bad_disks.run(place, command)
+    done = bad_disks.run(place, command, disk)
     if command.leaves_old and before:
         if done.returncode != UsageError.exit_code or any((place / n).read_bytes() != b for n, b in before.items()):
             yield f"exit {done.returncode}, and its file was there"
