@@ -46,12 +46,12 @@ def disks(names: Sequence[str], place: Path, seconds: float, told: Told) -> Iter
 def _disks(command: Any, place: Path, seconds: float, told: Told) -> Iterator[Row]:
     from tests import bad_disks, signalled
 
-    old = _result(place)
+    old = _result(place) if "old.json" in command.words else None
     log = place / f"{command.name}.log"
     answers = place / f"{command.name}.answers"
     answers.mkdir()
-    _fonts(place, command.name)
-    for _ in range(2):  # the first run of all imports for those after it, and makes the list of fonts
+    _pictures(place, command.name)
+    for _ in range(2):  # the first run imports for those after it
         log.unlink(missing_ok=True)
         good_place = bad_disks.laid_out(place / "good", command, old, has_old=True)
         good = bad_disks.run(good_place, command, {"log": log, "answers": answers})
@@ -75,12 +75,16 @@ def _disks(command: Any, place: Path, seconds: float, told: Told) -> Iterator[Ro
     yield from _rows(command.name, writes, _within(_points(writes), one, seconds))
 
 
-def _fonts(place: Path, name: str) -> None:
-    """The list of fonts is there already, but for `report`, in whose runs it is made, and its writes are refused."""
+def _pictures(place: Path, name: str) -> None:
+    """matplotlib is imported, with its list of fonts, but for `report`: there both are done, and its writes refused."""
+    from tests import warm
+
+    os.environ.pop("MPLCONFIGDIR", None)
     if name == "report":
-        os.environ.pop("MPLCONFIGDIR", None)
-    else:
-        os.environ["MPLCONFIGDIR"] = str(place / "fonts")
+        warm.begin_anew()
+        return
+    os.environ["MPLCONFIGDIR"] = str(place / "fonts")
+    warm.begin_anew("matplotlib.figure", "matplotlib.backends.backend_svg", "mpl_toolkits.mplot3d")
 
 
 def _points(writes: int) -> Iterator[tuple[str, int]]:
