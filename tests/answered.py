@@ -2,7 +2,8 @@
 
 Of a run on a disk that fails, most of the time goes to what children compute, which is the same in every run. Where the
 write that is refused is none of a child's, the child is begun, confined, listened to and ended as ever, and instead of
-computing says what it said before. Where the disk fails in it, or has failed for good, it computes.
+computing says what it said before. Where the disk fails in it, or has failed for good, it computes. `fit`'s child has
+children of its own, whose work writes nothing: they answer again wherever the fault is.
 """
 
 from __future__ import annotations
@@ -16,10 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wirecheck import fit_apart, matrix, supervision
-from wirecheck.fit import Made
+from wirecheck import fit, fit_apart, fit_curves, matrix, supervision
 from wirecheck.fork_pool import Answered, Died
-from wirecheck.frontier_records import FrontierRow
 from wirecheck.isolated_child import RECORDS, Line, Yielded
 from wirecheck.isolation import isolated
 from wirecheck.runner import Check
@@ -46,14 +45,16 @@ class Kept:
 
     def isolated(self, work: Any, seconds: float, **how: Any) -> Iterator[Yielded]:
         """As `isolation.isolated`."""
-        key, begin = _key_of_check(work), self.disk.count
-        lines = self._lines(key)
+        key, begin, is_fit = _key_of_check(work), self.disk.count, not hasattr(work, "check")
+        lines = self._lines(key, anywhere=is_fit)
         if lines is None:
             said = []
             for item in isolated(work, seconds, **how):
                 said.append(f"{type(item).__name__} {item.model_dump_json()}")
                 yield item
             self._keep(key, said, begin)
+        elif is_fit:
+            yield from isolated(FitAgain(work, tuple(map(_read, lines))), seconds, **how)
         else:
             yield from isolated(Again(work, tuple(map(_read, lines))), seconds, **how)
             self._went_on(key, begin)
@@ -79,13 +80,14 @@ class Kept:
             text = "\n".join([str(self.disk.count - begin), *lines])
             self.disk.put_aside(self.folder / key, text.encode())
 
-    def _lines(self, key: str) -> list[str] | None:
+    def _lines(self, key: str, *, anywhere: bool = False) -> list[str] | None:
         """What was said; None where it has to be computed."""
         at, begin = self.disk.at, self.disk.count
         if at is None or (calls := self._calls(key)) is None:
             return None
         is_before, is_after = at <= begin, at > begin + calls
-        return self._text(key)[1:] if is_after or (is_before and not self.disk.lasts) else None
+        is_elsewhere = is_after or (is_before and not self.disk.lasts)
+        return self._text(key)[1:] if is_elsewhere or anywhere else None
 
     def _went_on(self, key: str, begin: int) -> None:
         """The calls that were not made are counted all the same."""
@@ -126,7 +128,7 @@ def _read(line: str) -> Yielded:
 
 @dataclass(frozen=True)
 class Again:
-    """The work of a check or of `fit`, with what came of it."""
+    """The work of a check, with what came of it."""
 
     work: Any
     items: tuple[Yielded, ...]
@@ -134,14 +136,27 @@ class Again:
     def __call__(self) -> Iterator[Yielded]:
         """Confines the process as ever, and computes nothing."""
         Check.steps = lambda _: iter(self.items)  # type: ignore[method-assign]
-        fit_apart.steps = lambda *_, **__: self._made()
         return self.work()
 
-    def _made(self) -> Iterator[Made]:
-        for one in self.items:
-            if isinstance(one, Line):
-                rows, done, total = json.loads(one.text)
-                yield Made([FrontierRow.model_validate(row) for row in rows], done, total)
+
+@dataclass(frozen=True)
+class FitAgain:
+    """The work of `fit` on one job, with what came of it: a line for each piece."""
+
+    work: Any
+    items: tuple[Yielded, ...]
+
+    def __call__(self) -> Iterator[Yielded]:
+        """Reads the models and begins a child for each piece as ever; these compute nothing."""
+        answers = iter([json.dumps(json.loads(one.text)[0]) for one in self.items if isinstance(one, Line)])
+        in_forks = fit_curves.in_forks
+
+        def again(names: Sequence[str], _: Any, **how: Any) -> Iterator[Answered | Died]:
+            return in_forks(names, dict(zip(names, answers, strict=False)).__getitem__, **how)
+
+        fit._warm = lambda _: None
+        fit_curves.in_forks = again
+        return self.work()
 
 
 @dataclass(frozen=True)
