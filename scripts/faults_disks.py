@@ -21,6 +21,8 @@ MODES: dict[str, dict[str, Any]] = {
 }
 """By errno: ENOSPC, EROFS, EIO."""
 AT_ONCE = int(os.environ.get("FAULTS_AT_ONCE", "3"))
+_NEVER = 1_000_000
+"""A write that no run comes to."""
 KEPT = "gate, kept answers"
 """A gate of which an earlier one has left every answer."""
 STOPPED = ("pair", "gate", KEPT, "matrix", "fit", "fetch", "lock", "init", "demo", "report", "diff")
@@ -42,27 +44,47 @@ def disks(names: Sequence[str], place: Path, seconds: float, told: Told) -> Iter
 
 
 def _disks(command: Any, place: Path, seconds: float, told: Told) -> Iterator[Row]:
-    from tests import bad_disks
+    from tests import bad_disks, signalled
 
-    old = _result(place)
+    old = _result(place) if "old.json" in command.words else None
     log = place / f"{command.name}.log"
-    good_place = bad_disks.laid_out(place / "good", command, old, has_old=True)
-    good = bad_disks.run(good_place, command, {"log": log})
+    answers = place / f"{command.name}.answers"
+    answers.mkdir()
+    _pictures(place, command.name)
+    for _ in range(2):  # the first run imports for those after it
+        log.unlink(missing_ok=True)
+        good_place = bad_disks.laid_out(place / "good", command, old, has_old=True)
+        good = bad_disks.run(good_place, command, {"log": log, "answers": answers})
     writes = bad_disks.counted(log)
 
     def one(job: tuple[str, int]) -> tuple[str, int, list[str]]:
         mode, at = job
         own = bad_disks.laid_out(place / f"{command.name}-{mode}-{at}", command, old, has_old=True)
-        done = bad_disks.run(own, command, {"at": at, **MODES[mode]})
+        done = bad_disks.run(own, command, {"at": at, "answers": answers, **MODES[mode]})
         found = list(bad_disks.wrongs(own, command, done, good))
-        if mode.startswith("read-only"):  # nothing can be taken away: the next run does
+        if any(one.startswith("left") for one in found) and not mode.startswith("full"):
+            # it could not be taken away: the next run does
             found = [one for one in found if not one.startswith("left")]
+            undisturbed = {"at": _NEVER, "answers": answers}
+            found += [f"again: {one}" for one in signalled.wrongs_again(own, command, good, undisturbed)]
         shutil.rmtree(own, ignore_errors=True)
         for wrong in found:
             told(f"{command.name}, {mode}, write {at}: exit {done.returncode}: {wrong}: {done.stderr[-300:]!r}")
         return mode, done.returncode, found
 
     yield from _rows(command.name, writes, _within(_points(writes), one, seconds))
+
+
+def _pictures(place: Path, name: str) -> None:
+    """matplotlib is imported, with its list of fonts, but for `report`: there both are done, and its writes refused."""
+    from tests import warm
+
+    os.environ.pop("MPLCONFIGDIR", None)
+    if name == "report":
+        warm.begin_anew()
+        return
+    os.environ["MPLCONFIGDIR"] = str(place / "fonts")
+    warm.begin_anew("matplotlib.figure", "matplotlib.backends.backend_svg", "mpl_toolkits.mplot3d")
 
 
 def _points(writes: int) -> Iterator[tuple[str, int]]:
@@ -108,8 +130,7 @@ def _stopped(place: Path, name: str, numbers: tuple[str, ...], bounds: tuple[flo
         stopped = signalled.stop(own, command, number, at_s)
         found = list(signalled.wrongs(own, command, stopped, good.returncode))
         if n % 5 == 0:  # and once more, undisturbed, in what it left
-            again = bad_disks.run(own, command)
-            found += [f"again: {wrong}" for wrong in bad_disks.wrongs(own, command, again, good)]
+            found += [f"again: {wrong}" for wrong in signalled.wrongs_again(own, command, good)]
         shutil.rmtree(own, ignore_errors=True)
         for wrong in found:
             told(f"{name}, {number.name} after {at_s:.2f} s: exit {stopped.code}: {wrong}: {stopped.err[-300:]!r}")

@@ -30,7 +30,7 @@ GATE_FILES = ("g.json", "g.md", "g.html", "g.xml", "g.sarif", "g.codequality.jso
 MATRIX_FILES = ("m.json", "m.md", "m.html", "m.csv", "m.jsonl")
 _TORCHS = "torchinductor_"
 """Torch makes one such folder for all runs of a user, and keeps it."""
-_KEPT = ("PATH", "LANG", "PYTHONPATH", "HF_ENDPOINT", "NO_PROXY")
+_KEPT = ("PATH", "LANG", "PYTHONPATH", "HF_ENDPOINT", "NO_PROXY", "MPLCONFIGDIR")
 OLD = "what was there before\n"
 FETCHED = {str(path.relative_to(A)): path.read_bytes() for path in Path(A).rglob("*") if path.is_file()}
 """What the hub of `hub` serves as org/name."""
@@ -61,6 +61,8 @@ class Command:
     """Whether exit 4 may be that of a row that could not be checked, told there."""
     keeps_old: bool = True
     """Whether the files may be there before."""
+    leaves_old: bool = False
+    """Whether a file that is there is left as it is, and the exit is 2."""
     asks: str = GATE
     """The wirecheck.toml beside it."""
 
@@ -102,7 +104,13 @@ COMMANDS = (
         keeps_old=False,
         asks=ON_HUB,
     ),
-    Command("init", ("init", "org/a", "org/b", "--file", "new.toml"), ("new.toml",), "", keeps_old=False),
+    Command(
+        "init",
+        ("init", "org/a", "org/b", "--file", "new.toml"),
+        ("new.toml",),
+        keeps_old=False,
+        leaves_old=True,
+    ),
     Command("demo", ("demo", "--out", "d"), ("d/result.json", "d/report.md", "d/report.html"), "can be wired"),
     Command("report", ("report", "old.json", *_reports(PAIR_FILES)), PAIR_FILES, "can be wired"),
     Command("diff", ("diff", "old.json", "old.json", *_reports(("x.json", "x.md"))), ("x.json", "x.md"), ""),
@@ -206,7 +214,8 @@ def wrongs(place: Path, command: Command, done: CompletedProcess[str], good: Com
         yield "exit 4 without error and next"
     if done.returncode == good.returncode and command.says not in done.stdout:
         yield "no verdict on the screen"
-    if "not written" in done.stderr and command.says not in done.stdout and _was_begun(place, command):
+    is_lost = any(f"error: {name}: not written" in done.stderr for name in command.files)
+    if is_lost and command.says not in done.stdout and _was_begun(place, command):
         yield "a report is lost, and the verdict is not on the screen"
     yield from _of_files(place, command, done, good)
     yield from left_aside(place)
@@ -216,9 +225,14 @@ def left_aside(place: Path) -> Iterator[str]:
     """What a run left that ends by itself."""
     if list(place.rglob("*.part")):
         yield f"left aside: {[path.name for path in place.rglob('*.part')]}"
-    names = [path.name for path in (place / "tmp").iterdir() if path.suffix != ".log"]  # a story that is told of
-    if left := [name for name in names if not name.startswith(_TORCHS)]:
+    found = [path for path in (place / "tmp").iterdir() if path.suffix != ".log"]  # a story that is told of
+    if left := [path.name for path in found if not path.name.startswith(_TORCHS) and not _is_trial(path)]:
         yield f"left in the temporary folder: {left}"
+
+
+def _is_trial(path: Path) -> bool:
+    """Whether Python's own `tempfile` made it, to see whether it can write there, and could not take it away."""
+    return path.is_file() and path.read_bytes() in (b"", b"bl", b"blat")
 
 
 def _of_files(place: Path, command: Command, done: CompletedProcess[str], good: CompletedProcess[str]) -> Iterator[str]:

@@ -52,6 +52,8 @@ class Disk:
 
     clock_jumps: float | None = None
     """Years, beside the disk."""
+    answers: Path | None = None
+    """Where `answered` keeps what children say, if it is to."""
 
     def __post_init__(self) -> None:
         self._count = ctypes.c_long.from_buffer(mmap.mmap(-1, 8))  # shared with forks
@@ -106,6 +108,26 @@ class Disk:
         self._watch_sqlite()
         if self.clock_jumps is not None:
             jump_clock(self.clock_jumps)
+        if self.answers is not None:
+            from tests import answered
+
+            answered.install(self, self.answers)
+
+    @property
+    def count(self) -> int:
+        """Calls until now."""
+        return self._count.value
+
+    @count.setter
+    def count(self, calls: int) -> None:
+        self._count.value = calls
+
+    def put_aside(self, path: Path, content: bytes) -> None:
+        """A file that is no write of the run's."""
+        number = self._open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        while content:
+            content = content[self._write(number, content) :]
+        os.close(number)
 
     def _is_pipe(self, file: Any) -> bool:
         return isinstance(file, int) and not stat.S_ISREG(os.fstat(file).st_mode)

@@ -12,9 +12,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests import bad_disks
 from tests.bad_disks import Command
+from wirecheck.errors import UsageError
 
 ENDS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -signal.SIGKILL}
 """Exit codes of a run that was stopped."""
@@ -144,6 +146,21 @@ def wrongs(place: Path, command: Command, stopped: Stopped, good: int) -> Iterat
         yield f"exit {good}, and not all was done when the signal came"
     if not unready and stopped.number != signal.SIGKILL:
         yield from bad_disks.left_aside(place)
+
+
+def wrongs_again(
+    place: Path, command: Command, good: subprocess.CompletedProcess[str], disk: dict[str, Any] | None = None
+) -> Iterator[str]:
+    """What does not hold of one more run, undisturbed, in what a run that was stopped, or met a fault, has left."""
+    before = {name: (place / name).read_bytes() for name in command.files if (place / name).exists()}
+    done = bad_disks.run(place, command, disk)
+    if command.leaves_old and before:
+        if done.returncode != UsageError.exit_code or any((place / n).read_bytes() != b for n, b in before.items()):
+            yield f"exit {done.returncode}, and its file was there"
+        return
+    if done.returncode != good.returncode:
+        yield f"exit {done.returncode}"
+    yield from bad_disks.wrongs(place, command, done, good)
 
 
 def moments(seed: str, rounds: int, longest_s: float) -> Iterator[tuple[signal.Signals, float]]:

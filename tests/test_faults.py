@@ -24,6 +24,7 @@ from tests.hubserver import Hub, many, serving
 from tests.many_findings import made, views
 from tests.test_hub_faults import FILES, FIRST, SHARDS, hub_environment
 from wirecheck import zoo_warm
+from wirecheck.cli_lock import read_lock
 from wirecheck.cli_output import to_json
 from wirecheck.gate_records import GateResult
 from wirecheck.views import gate as gate_view
@@ -96,6 +97,23 @@ def test_a_cache_that_cannot_be_written_costs_only_time(tmp_path):
     done = bad_disks.run(place, GATE, disk)
     assert (done.returncode, list(bad_disks.wrongs(place, GATE, done, done))) == (0, [])
     assert not list((place / "cache").rglob("*.sqlite"))
+
+
+@linux
+def test_children_that_say_what_they_said_before_change_no_write(tmp_path):
+    """What the figures of docs/faults.md rest on: only the time is another."""
+    (tmp_path / "answers").mkdir()
+    seen = []
+    for n, disk in enumerate(({}, {"at": 1_000_000})):
+        place = bad_disks.laid_out(tmp_path / "run", BY_NAME["lock"], None, has_old=True)
+        disk |= {"log": tmp_path / f"{n}.log", "answers": tmp_path / "answers"}
+        done = bad_disks.run(place, BY_NAME["lock"], disk)
+        calls = [(name, len(path)) for name, path in bad_disks.calls_of(disk["log"])]
+        results = read_lock(place / "wirecheck.lock").results
+        seen.append((done.returncode, done.stdout, calls, bad_disks.counted(disk["log"]), results))
+    assert seen[0] == seen[1]
+    assert seen[0][0] == 0
+    assert list((tmp_path / "answers").iterdir())
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this platform")

@@ -15,6 +15,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Mapping
+from multiprocessing import forkserver
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -31,6 +32,12 @@ LONGEST_S = 120
 
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(list(LIBRARIES))
+
+
+def begin_anew(*more: str) -> None:
+    """The next run is forked from a new process, in this one's environment, which has imported these, too."""
+    forkserver._forkserver._stop()
+    _FORKS.set_forkserver_preload([*LIBRARIES, *more])
 
 
 class Running(NamedTuple):

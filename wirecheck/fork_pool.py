@@ -22,7 +22,7 @@ from typing import NoReturn
 
 from wirecheck.child_process import die_with_parent, let_go, quiet_fork
 from wirecheck.confinement import Fence, bound_cpu, bound_memory, confine
-from wirecheck.errors import CannotRun
+from wirecheck.errors import CannotRun, CouldNotCheck
 from wirecheck.heap import keep_freed
 from wirecheck.scratch import Scratch
 
@@ -50,6 +50,13 @@ class Died:
     name: str
     why: str
     seconds: float
+
+
+@dataclass(frozen=True)
+class NotBegun(Died):
+    """There was no child: the disk has no room for its folder. Nothing is told of the work itself."""
+
+    next_step: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,9 +110,14 @@ def in_forks(
                 if interrupted.is_set():
                     raise KeyboardInterrupt
                 while waiting and len(children) < jobs:
-                    child = _start(waiting.pop(), work, limits)
+                    name = waiting.pop()
+                    try:
+                        child = _start(name, work, limits)
+                    except CouldNotCheck as error:
+                        yield NotBegun(name, error.message, 0.0, error.next_step)
+                        continue
                     children[child.reader] = child
-                for reader in _ready(children, limits.seconds):
+                for reader in _ready(children, limits.seconds) if children else ():
                     yield _end(children.pop(reader), None)
                 for child in [c for c in children.values() if time.monotonic() - c.began > limits.seconds]:
                     why = f"still running after its time limit of {limits.seconds:g} s"

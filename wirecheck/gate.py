@@ -135,7 +135,10 @@ class Gate:
         limit = self.rules.limit_s
         if limit is not None and time.perf_counter() - self.begin > limit:
             return GateRow(a=a, b=b, outcome="not-run", why=(f"the gate's time was over ({limit / 60:g} minutes)",))
-        result, kept = self._checked(a, b, snapshots)
+        try:
+            result, kept = self._checked(a, b, snapshots)
+        except CouldNotCheck as error:  # of this machine: there is nowhere to run the probes in
+            return GateRow(a=a, b=b, outcome="could-not-check", why=(error.message,))
         then = self.rules.lock.result(a, b) if self.rules.lock else None
         return GateRow(
             a=a,

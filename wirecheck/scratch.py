@@ -12,6 +12,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+from wirecheck.errors import CouldNotCheck
 from wirecheck.interrupts import holding_interrupts, undisturbed
 from wirecheck.whole_file import locked
 
@@ -22,10 +23,16 @@ class Scratch:
     """A new folder under the system's temporary one, locked until it is dropped."""
 
     def __init__(self) -> None:
-        """Raises OSError where there can be none."""
+        """Raises CouldNotCheck where there can be none."""
         with holding_interrupts() as let_come:
-            _take_away_abandoned(tempfile.gettempdir())
-            self._lock, self.path = _begun()
+            try:
+                _take_away_abandoned(tempfile.gettempdir())
+                self._lock, self.path = _begun()
+            except OSError as error:
+                raise CouldNotCheck(
+                    f"{error.filename or 'the temporary folder'}: not written: {error.strerror}",
+                    next_step="free some space, or name a folder that can be written: TMPDIR",
+                ) from None
         try:
             let_come()
         except BaseException:

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from wirecheck import errors
-from wirecheck.errors import WirecheckError
-from wirecheck.fork_pool import Answered, Limits, in_forks
+from wirecheck.errors import CouldNotCheck, WirecheckError
+from wirecheck.fork_pool import Answered, Limits, NotBegun, in_forks
 from wirecheck.safetensors_header import TensorEntry
 from wirecheck.snapshot_folder import (
     FolderContent,
@@ -92,6 +92,8 @@ def _apart(told: Callable[[], Any]) -> Any:
     if not hasattr(os, "fork"):
         return json.loads(json.dumps(told()))
     (ended,) = in_forks(["read"], lambda _: _answer(told), jobs=1, limits=LIMITS)
+    if isinstance(ended, NotBegun):
+        raise CouldNotCheck(ended.why, next_step=ended.next_step)
     if not isinstance(ended, Answered):
         signal = ended.why.rpartition(" ")[2]
         raise ReaderDied(f"reading it ended the process that did: {_BY_SIGNAL.get(signal, ended.why)}")
