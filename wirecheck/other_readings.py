@@ -34,8 +34,9 @@ if TYPE_CHECKING:
 BETTER = 0.8
 """Part of the own loss below which another reading is the better one.
 
-The lowest that another reading left, in five sound models of 0.3 M to 270 M parameters: 0.95 in one of the demo's
-(0.65 M), 0.98 and more in the others. Of a model read wrongly the right reading left less: decision 0016.
+The lowest that another reading left of a sound model's loss: 0.95 in five of 0.3 M to 270 M parameters, 0.94 in small
+ones of 14 families in training (`benchmarks/other_readings.py`). What the right reading left of a wrong one's: decision
+0016.
 """
 LEAST_GAIN = 0.05
 """Nats per token besides: of a text known by heart a fifth is nothing."""
