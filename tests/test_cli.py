@@ -115,7 +115,7 @@ def test_an_expectation_of_the_file_is_checked(run, llama, tmp_path):
 
 def test_explain_knows_every_code_and_family(run):
     assert "remedy: " in run("explain", "tok06")[1]
-    assert len(run("explain", "EMB")[1].splitlines()) == 12
+    assert len(run("explain", "EMB")[1].splitlines()) == 13
     code, _, err = run("explain", "TOK99")
     assert (code, "next: wirecheck explain TOK" in err) == (2, True)
 
