@@ -64,7 +64,8 @@ def test_an_answer_fits_and_the_next_value_does_not(resident, checkpointed):
 
 
 def test_each_value_traced_gives_what_the_surface_gives(monkeypatch):
-    step = step_of()
+    few = {"num_hidden_layers": 2}
+    step = step_of({"a": small(**few), "b": small("qwen2", hidden_size=96, vocab_size=1200, **few)})
     gpu = gpu_for(step, batch=9)
     shown = row_of(step, gpu)
     monkeypatch.setattr(curves, "surface", refused)
@@ -124,10 +125,10 @@ def test_one_model_per_gpu_holds_what_each_holds_alone():
 
 
 def test_a_split_model_s_answer_is_traced_and_fits(monkeypatch):
-    monkeypatch.setattr(frontier, "MOST_ROWS", 16)
-    few = {"num_hidden_layers": 3, "max_position_embeddings": 640}
+    monkeypatch.setattr(frontier, "MOST_ROWS", 10)
+    few = {"num_hidden_layers": 2, "max_position_embeddings": 384}
     step = step_of({"a": small(**few), "b": small("qwen2", hidden_size=96, vocab_size=1200, **few)})
-    gpu = gpu_for(step, batch=8)
+    gpu = gpu_for(step, batch=5)
     row = frontier.over_all(step, gpu, 2, "as-asked")
     assert row.batch.method == "traces"
     found = fits(replace(step.but({"batch": row.batch.fits}), made={}), gpu, 2)
