@@ -33,8 +33,10 @@ def _on_weights(bench: ModelBench) -> Iterator[Yielded]:
         yield bench.fact("text_loss", _digits(loss), level, f"mean next-token loss in nats, {what}")
         yield bench.fact("text_gain", _digits(gain), level, f"loss of its tokens shuffled less that in order, {what}")
     yield _judged(bench, prediction, source)
+    if not math.isfinite(loss):
+        return
     compared = compare(bench.weights, bench.tokenizer, prediction, quiet=zoo.quiet)
-    if compared.others and math.isfinite(loss):
+    if compared.others:
         yield _compared(bench, prediction.best, compared, source)
 
 
